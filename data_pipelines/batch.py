@@ -1,0 +1,49 @@
+"""A batch of token sequences, with what the objective needs to key its noise.
+
+Shape legend: B sequences, S positions.
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from torch import Tensor
+
+
+class Role(IntEnum):
+    """What a position is to the objective."""
+
+    GIVEN = 0  # task and boundary tokens: never masked, no loss
+    CONDITION = 1  # the side of a pair that is given
+    TARGET = 2  # may be masked, carries loss
+    PADDING = 3  # beyond the end: not attended to, no loss
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Batch:
+    """Rows of one logical batch, or a slice of them.
+
+    tokens_BS: int64, clean ids. roles_BS: uint8, `Role`. samples_B3: int64 (source id, absolute sample index, epoch), the
+    key of a row's noise. copies_B: int64, 0, or 1 for the complement twin of the row before. slots_B: int64, the row's
+    position in the logical batch of `logical_size` rows. first_slot: rows of the run before this logical batch.
+    """
+
+    tokens_BS: Tensor
+    roles_BS: Tensor
+    samples_B3: Tensor
+    copies_B: Tensor
+    slots_B: Tensor
+    logical_size: int
+    first_slot: int
+
+    def __len__(self) -> int:
+        return self.tokens_BS.shape[0]
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Rows start..stop of the same logical batch."""
+        names = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "slots_B")
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in names})
+
+    @property
+    def num_tokens(self) -> Tensor:
+        """0-d int64: positions that are not padding. This is what the run's clock counts."""
+        return (self.roles_BS != Role.PADDING).sum()

@@ -1,0 +1,1 @@
+"""Numerical kernels, one folder each: reference, implementation, mathematics, benchmark. Imports nothing of triptych."""

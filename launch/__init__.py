@@ -1,0 +1,1 @@
+"""The command line: parses, wires the floors below together, prints. The only floor that reads the environment."""

@@ -1,0 +1,1 @@
+"""Architectures and what belongs to them: sharding, initialisation, noise schedules, samplers."""
