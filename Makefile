@@ -1,0 +1,64 @@
+# Every target makes the virtual environment it needs; nothing but python3 (3.11 or newer), git and make is presumed.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+FLOORS := launch configs trainer models kernels data_pipelines
+BENCHMARKS := $(wildcard kernels/*/benchmark.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready ## train, sample and show the small model over text, image and audio: runs/demo/report.html
+	$(BIN)/triptych demo
+
+test: lint ## lint, then every test that needs neither a GPU nor minutes, with coverage per floor
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev .pyright/triptych ## ruff, the floors (import-linter), types (pyright)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --warnings
+
+format: $(VENV)/.ready-dev ## sort imports, mend what ruff can mend, format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
+	@$(if $(BENCHMARKS),,echo "no kernels/*/benchmark.py yet: nothing to measure")
+	@for file in $(BENCHMARKS); do \
+		echo "== $$file"; $(BIN)/python -m triptych.$$(echo "$${file%.py}" | tr / .) || exit 1; \
+	done
+
+clean: ## remove what was built and cached, the environment too; runs/ and data/ stay
+	rm -rf $(VENV) .pyright build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+	find $(FLOORS) tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and pinned: left to itself, pip takes the newest and gigabytes of CUDA libraries with it.
+$(VENV)/.ready: pyproject.toml setup.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Pyright does not see through an editable install that maps folders; these links show it the installed names.
+.pyright/triptych: Makefile
+	rm -rf $@
+	mkdir -p $@
+	for floor in $(FLOORS); do ln -s ../../$$floor $@/$$floor; done
