@@ -1,0 +1,1 @@
+"""Masked (absorbing-state) discrete diffusion: noise schedules, corruption, samplers. The network is elsewhere."""

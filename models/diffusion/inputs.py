@@ -1,0 +1,26 @@
+"""What a denoiser reads.
+
+Shape legend: B sequences, S positions, R rows (positions whose token is asked for).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from triptych.data_pipelines.vocabulary import Modality
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class DiffusionInputs:
+    """Corrupted tokens, and where the head must predict.
+
+    tokens_BS: int64, [MASK] where hidden. rows: int64 [R] per modality, flat indices b*S+s; a modality's logits are
+    wanted at its own rows alone, over its own id range (column 0 is END, column j code j-1). Rows may be padded with
+    index 0, which is a row like any other to the head. A modality that is not a key has no rows. padding_BS: bool,
+    True where a position must not be attended to; None where there is no such position.
+    """
+
+    tokens_BS: Tensor
+    rows: Mapping[Modality, Tensor]
+    padding_BS: Tensor | None

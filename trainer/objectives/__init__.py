@@ -1,0 +1,1 @@
+"""Objectives: corruption and loss of each kind of training, on the `Objective` seam."""
