@@ -180,7 +180,7 @@ class Geometric(Schedule):
         Schedule.__post_init__(self)
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(
-                f"schedule sigma_min {self.sigma_min}, sigma_max {self.sigma_max} do not rise from above 0; use 0.001, 8"
+                f"schedule sigma_min {self.sigma_min}, sigma_max {self.sigma_max} are not 0 < min < max; use 0.001, 8"
             )
 
     @property

@@ -12,15 +12,15 @@ cross-entropy of i when masked, at levels v of the others, and the weight m_i'/(
     E_t sum_i m_i'/(1-m_i) * (1-m_i) * G_i(1-m(t)) = integral_0^1 sum_i m_i'(t) G_i(1-m(t)) dt ,
 
 the bound of the schedules 1 - m_i(1-t). Where all schedules are one, that is integral_0^1 sum_i G_i(v) dv, the same
-number as the original's; where they differ it is the bound along another path, as good a bound. So a row and its twin are
-two unbiased estimates, and they are negatively correlated.
+number as the original's; where they differ it is the bound along another path, as good a bound. So a row and its twin
+are two unbiased estimates, and they are negatively correlated.
 
 Shape legend: B sequences, S positions, R rows (masked positions), V ids of one modality, N noise bins.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -73,9 +73,9 @@ class MaskedDiffusionConfig:
     no bin.
     """
 
-    schedules: ModalitySchedules = ModalitySchedules()
-    condition: ConditionTreatment = ConditionTreatment()
-    loss_weights: ModalityWeights = ModalityWeights()
+    schedules: ModalitySchedules = field(default_factory=ModalitySchedules)
+    condition: ConditionTreatment = field(default_factory=ConditionTreatment)
+    loss_weights: ModalityWeights = field(default_factory=ModalityWeights)
     pairing: Literal["independent", "complement"] = "independent"
     head_capacity: float = 0.125
     num_noise_bins: int = 5
@@ -126,11 +126,10 @@ class MaskedDiffusion:
             stream=stream,
         )
         padding_BS = batch.roles_BS == Role.PADDING
-        chosen = {m: corruption.masked_BS & (corruption.modality_BS == i) for i, m in enumerate(MODALITIES)}
-        counts = torch.stack(
-            [mask_BS.sum() for mask_BS in (*chosen.values(), padding_BS)]
-        ).tolist()  # the one host sync
-        rows = {m: self._rows(mask_BS, count) for (m, mask_BS), count in zip(chosen.items(), counts[:-1], strict=True)}
+        chosen = [corruption.masked_BS & (corruption.modality_BS == index) for index in range(len(MODALITIES))]
+        # The one synchronization with the host: four counts at once.
+        counts = torch.stack([mask_BS.sum() for mask_BS in (*chosen, padding_BS)]).tolist()
+        rows = {m: self._rows(chosen[index], counts[index]) for index, m in enumerate(MODALITIES)}
         inputs = DiffusionInputs(
             tokens_BS=corruption.tokens_BS,
             rows={m: rows_R for m, (rows_R, _) in rows.items()},
@@ -139,11 +138,10 @@ class MaskedDiffusion:
         return inputs, self._targets(batch, corruption, rows)
 
     def _rows(self, mask_BS: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Flat indices of the true positions, padded with 0 to the next multiple of the quantum; and which are not padding."""
+        """Flat indices of the true positions, padded with 0 to a multiple of the quantum; and which of them are real."""
         quantum = math.ceil(self.config.head_capacity * mask_BS.numel())
-        capacity = quantum * max(
-            1, math.ceil(count / quantum)
-        )  # at least one, so that no parameter goes without a gradient
+        # At least one quantum, so that no parameter ever goes without a gradient.
+        capacity = quantum * max(1, math.ceil(count / quantum))
         rows_R = torch.nonzero_static(mask_BS.flatten(), size=capacity, fill_value=0)[:, 0]
         return rows_R, torch.arange(capacity, device=rows_R.device) < count
 
