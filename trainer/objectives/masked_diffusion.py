@@ -129,7 +129,9 @@ class MaskedDiffusion:
         chosen = [corruption.masked_BS & (corruption.modality_BS == index) for index in range(len(MODALITIES))]
         # The one synchronization with the host: four counts at once.
         counts = torch.stack([mask_BS.sum() for mask_BS in (*chosen, padding_BS)]).tolist()
-        rows = {m: self._rows(chosen[index], counts[index]) for index, m in enumerate(MODALITIES)}
+        rows: dict[Modality, tuple[Tensor, Tensor]] = {
+            modality: self._rows(chosen[index], counts[index]) for index, modality in enumerate(MODALITIES)
+        }
         inputs = DiffusionInputs(
             tokens_BS=corruption.tokens_BS,
             rows={m: rows_R for m, (rows_R, _) in rows.items()},
@@ -138,7 +140,7 @@ class MaskedDiffusion:
         return inputs, self._targets(batch, corruption, rows)
 
     def _rows(self, mask_BS: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Flat indices of the true positions, padded with 0 to a multiple of the quantum; and which of them are real."""
+        """Flat indices of the true positions, padded with 0 to a multiple of the quantum; and which are real."""
         quantum = math.ceil(self.config.head_capacity * mask_BS.numel())
         # At least one quantum, so that no parameter ever goes without a gradient.
         capacity = quantum * max(1, math.ceil(count / quantum))
