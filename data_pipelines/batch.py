@@ -6,7 +6,10 @@ Shape legend: B sequences, S positions.
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import torch
 from torch import Tensor
+
+_TENSORS = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "slots_B")
 
 
 class Role(IntEnum):
@@ -40,8 +43,11 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Rows start..stop of the same logical batch."""
-        names = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "slots_B")
-        return replace(self, **{name: getattr(self, name)[start:stop] for name in names})
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in _TENSORS})
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same rows on another device."""
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS})
 
     @property
     def num_tokens(self) -> Tensor:

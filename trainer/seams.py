@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from triptych.kernels.philox import Stream
@@ -41,6 +42,8 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, start: int, stop: int) -> Any: ...
+
+    def to(self, device: torch.device) -> Any: ...
 
     @property
     def num_tokens(self) -> Tensor: ...

@@ -33,7 +33,7 @@ class Stream:
     def uniform(self, purpose: Purpose, samples_B3: Tensor, num_positions: int) -> Tensor:
         """float64 [B, num_positions] in (0, 1).
 
-        samples_B3: int64 (source id < 2**16, absolute sample index < 2**40, epoch < 2**16). Each value depends on seed, purpose,
+        samples_B3: int64 (source id < 2**31, absolute sample index < 2**40, epoch < 2**16). Each value depends on seed, purpose,
         the row's key and the position alone: not on batch, rank or order.
         """
         source_B1, index_B1, epoch_B1 = (samples_B3[:, i : i + 1] for i in range(3))

@@ -1,0 +1,1 @@
+"""Core attention: what stands between the QKV projection and the output projection, by megatron-core's protocol."""

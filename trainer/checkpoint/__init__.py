@@ -1,0 +1,1 @@
+"""The canonical checkpoint: keyed by parameter name, independent of layout, nothing unpickled."""

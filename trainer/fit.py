@@ -1,0 +1,63 @@
+"""The one loop."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from triptych.kernels.philox import Stream
+from triptych.trainer.checkpoint.store import CheckpointStore
+from triptych.trainer.engine import Engine
+from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.metrics import StepRecord
+from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.seams import AfterStep, Data, Objective
+from triptych.trainer.state import TrainState
+from triptych.trainer.step import train_step
+
+
+class Reporter(Protocol):
+    """Where a step's numbers go: a file, TensorBoard, the terminal."""
+
+    def __call__(self, record: StepRecord) -> None: ...
+
+
+def fit(
+    config: FitConfig,
+    *,
+    model: nn.Module,
+    objective: Objective,
+    data: Data,
+    groups: Groups,
+    checkpoints: Path | None,
+    identity: Mapping[str, Any],
+    resume: bool = False,
+    after_step: Sequence[AfterStep] = (),
+    reporters: Sequence[Reporter] = (),
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Train until `total_tokens` have been seen, or a stop is requested, and return where the run stands.
+
+    checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be resumed (model, tokenizers);
+    ValueError, before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
+    checkpoint.
+    """
+    state = TrainState(engine=Engine(model, config.engine, config.optimizer, groups))
+    store = None if checkpoints is None else CheckpointStore(checkpoints, config.checkpoint, groups, identity)
+    if resume and store is not None:
+        store.load_newest(state)
+    stream = Stream(seed=config.seed)
+    while state.tokens < config.total_tokens:
+        record = train_step(state, config, data=data, objective=objective, stream=stream, groups=groups)
+        for hook in after_step:
+            hook(state)
+        for reporter in reporters:
+            reporter(record)
+        if groups.any_rank(stop_requested()):
+            break
+        if store is not None and state.tokens < config.total_tokens:
+            store.save_if_due(state)
+    if store is not None:
+        store.save(state)
+    return state

@@ -1,0 +1,26 @@
+"""What a run says about its training, whatever it trains."""
+
+from dataclasses import dataclass, field
+
+from triptych.trainer.checkpoint.config import CheckpointConfig
+from triptych.trainer.engine import EngineConfig
+from triptych.trainer.optimizer import AdamWConfig
+from triptych.trainer.schedules import LearningRateSchedule
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class FitConfig:
+    """Amount, batch, optimizer and engine of one training.
+
+    total_tokens: non-padding positions over all ranks. logical_batch: sequences per optimizer step, over all ranks;
+    micro_batch_per_dp_rank: sequences in memory at once on one rank.
+    """
+
+    seed: int
+    total_tokens: int
+    logical_batch: int
+    micro_batch_per_dp_rank: int
+    optimizer: AdamWConfig
+    learning_rate: LearningRateSchedule
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

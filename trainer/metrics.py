@@ -1,0 +1,52 @@
+"""Metrics as sums: added over micro-batches and ranks, divided once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from triptych.trainer.seams import LossTerms, MetricSums
+
+
+class MetricAccumulator:
+    """Adds up the loss and the metrics of one logical batch.
+
+    Every rank must report the same metric names, in whatever amounts: the names are sorted and their sums travel as one tensor.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, terms: LossTerms) -> None:
+        """Add one micro-batch."""
+        self._add({"loss": (terms.sum, terms.weight), **terms.metrics})
+
+    def _add(self, metrics: MetricSums) -> None:
+        for name, (total, weight) in metrics.items():
+            pair = torch.stack([total.detach().double(), weight.detach().double()])
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def means(self, sum_over_data: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Name to mean over the logical batch; names without weight are left out."""
+        names = sorted(self._sums)
+        totals = sum_over_data(torch.stack([self._sums[name] for name in names])).tolist()
+        return {name: total / weight for name, (total, weight) in zip(names, totals, strict=True) if weight > 0}
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class StepRecord:
+    """What one step reports. `tokens` counts from the start of the run; `seconds` is the step's wall-clock time."""
+
+    step: int
+    tokens: int
+    total_tokens: int
+    batch_tokens: int
+    seconds: float
+    learning_rate: float
+    gradient_norm: float
+    metrics: dict[str, float]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.batch_tokens / self.seconds

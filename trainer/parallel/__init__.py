@@ -1,0 +1,1 @@
+"""Processes, their groups and their device."""
