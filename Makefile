@@ -26,7 +26,7 @@ lint: $(VENV)/.ready-dev .pyright/triptych ## ruff, the floors (import-linter), 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --warnings
+	$(BIN)/pyright --warnings
 
 format: $(VENV)/.ready-dev ## sort imports, mend what ruff can mend, format
 	$(BIN)/ruff check --fix-only .
@@ -38,14 +38,14 @@ bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
 		echo "== $$file"; $(BIN)/python -m triptych.$$(echo "$${file%.py}" | tr / .) || exit 1; \
 	done
 
-clean: ## remove what was built and cached, the environment too; runs/ and data/ stay
-	rm -rf $(VENV) .pyright build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+clean: ## remove what was built and cached; the environment, runs/ and data/ stay
+	rm -rf .pyright build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 	find $(FLOORS) tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # torch first and pinned: left to itself, pip takes the newest and gigabytes of CUDA libraries with it.
 $(VENV)/.ready: pyproject.toml setup.py | $(VENV)/bin/python
