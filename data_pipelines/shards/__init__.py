@@ -1,0 +1,1 @@
+"""Tar shards in the webdataset layout, with an index for random access, a manifest and checksums."""
