@@ -58,7 +58,7 @@ def stratified_times(batch: Batch, stream: Stream, rows_per_time: int) -> Tensor
     row's own draw and shift one draw for the logical batch, which makes every single row's t uniform. rows_per_time:
     1, or 2 where slots 2k and 2k+1 hold a pair that shares its t. ValueError if the logical batch does not divide.
 
-    Low-discrepancy times: MDLM (arXiv 2406.07524, appendix C.3), VDM (arXiv 2107.00630, appendix I.1).
+    Low-discrepancy times: MDLM (arXiv 2406.07524), VDM (arXiv 2107.00630, appendix I.1).
     """
     if batch.logical_size % rows_per_time:
         raise ValueError(f"a logical batch of {batch.logical_size} rows cannot hold complement pairs; make it even")

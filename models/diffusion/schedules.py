@@ -1,6 +1,6 @@
 """Noise schedules m(t): the probability that a token is masked at time t, rising from m(0) = 0 to m(1) = 1.
 
-The continuous-time bound of masked diffusion (MDLM, arXiv 2406.07524, eq. 10; MD4, arXiv 2406.04329, eq. 4) is
+The continuous-time bound of masked diffusion (MDLM, arXiv 2406.07524, eq. 10; MD4, arXiv 2406.04329) is
 
     NELBO = E_{t ~ U(0,1)} [ m'(t)/m(t) * sum_{masked i} -log p(x_i | x_t) ] = integral_0^1 g(m) dm ,
     g(m) = sum_i E[ -log p(x_i | i is masked, every other token masked with probability m) ] .
@@ -139,7 +139,7 @@ class CosineSquared(Schedule):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Polynomial(Schedule):
-    """m = t^p, weight p/t. MD4 (arXiv 2406.04329, table 4).
+    """m = t^p, weight p/t. MD4 (arXiv 2406.04329).
 
     power: p; ValueError unless above 0.5, below which the variance is infinite even with the clamp.
     """
