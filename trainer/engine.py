@@ -1,5 +1,6 @@
 """DeepSpeed as the trainer sees it: gradients of a logical batch, one optimizer step, and state keyed by parameter name."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -64,6 +65,7 @@ class Engine:
         if groups.device.type == "cpu":
             # Its shared-memory all-reduce is compiled at start (half a minute, needs a compiler) and gloo does without.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        os.environ.setdefault("LOCAL_RANK", str(groups.placement.local_rank))  # DeepSpeed asserts it; torchrun sets it
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self._groups = groups
         self._deepspeed, self._zero, _, _ = deepspeed.initialize(
