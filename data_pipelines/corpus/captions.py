@@ -1,6 +1,7 @@
 """Captions for images of digits: many ways to name the digit, and true remarks on how it is written.
 
-Every caption names exactly one digit (`words.digit_in` reads it back) and is short: at most about ten codes of a 1k BPE.
+Every caption names exactly one digit (`words.digit_in` reads it back) and is short: about ten codes of a 1k BPE at
+most.
 """
 
 import random
@@ -34,7 +35,7 @@ _REMARKING = (
 
 
 def caption(label: int, remarks: Sequence[str], draw: random.Random) -> str:
-    """A caption for a digit 0..9; `remarks` are adjectives that are true of the image, of which it mentions one or none."""
+    """A caption for a digit 0..9. `remarks`: adjectives true of the image; the caption mentions one or none."""
     name = draw.choice((DIGIT_WORDS[label], str(label)))
     templates = _REMARKING if remarks and draw.random() < 0.6 else _PLAIN
     article = "an" if label == 8 else "a"

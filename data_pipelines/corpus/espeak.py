@@ -1,7 +1,8 @@
 """Speech from text, by the espeak-ng library that the package `espeakng_loader` carries, called in this process.
 
-The C library keeps its state (phases of the pitch flutter, two random generators) in globals, so that a sentence sounds a little
-different each time. Each `Espeak` therefore loads a private copy of the library: the same calls on a new one give the same samples.
+The C library keeps its state (phases of the pitch flutter, two random generators) in globals, so that a sentence
+sounds a little different each time. Each `Espeak` therefore loads a private copy of the library: the same calls on a
+new one give the same samples.
 """
 
 import _ctypes

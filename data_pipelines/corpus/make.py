@@ -1,4 +1,4 @@
-"""Makes the raw corpus: `<folder>/<source>/<split>/` is a set of shards for each source and split, `<folder>/corpus.json` the recipe."""
+"""Makes the raw corpus: a set of shards in `<folder>/<source>/<split>/`, and the recipe in `<folder>/corpus.json`."""
 
 import io
 import json
@@ -46,8 +46,8 @@ def set_folder(corpus: Path, source: Source, split: Split) -> Path:
 def make_corpus(folder: Path, config: CorpusConfig) -> dict[tuple[Source, Split], Manifest]:
     """Make the corpus, all of it or nothing; if it is there already, made with the same config, leave it.
 
-    Members: text `.txt .json`, digits `.png .txt .json`, speech `.flac .txt .json` (16 bit). ValueError if `folder` holds
-    anything else, OSError if the disk is full.
+    Members: text `.txt .json`, digits `.png .txt .json`, speech `.flac .txt .json` (16 bit). ValueError if `folder`
+    holds anything else, OSError if the disk is full.
     """
     recipe = json.loads(json.dumps({"version": _VERSION, "config": asdict(config)}))  # tuples become lists
     if folder.exists():

@@ -1,6 +1,7 @@
 """Spoken digits: espeak-ng in many voices, pitches and speeds, with a little noise. Whole voices are held out.
 
-A voice is an accent and a variant (the timbre). Validation has variants that training never has, so a model cannot know the timbre.
+A voice is an accent and a variant (the timbre). Validation has variants that training never has, so a model cannot
+know the timbre.
 """
 
 import math
@@ -17,9 +18,11 @@ from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.corpus.words import DIGIT_WORDS
 
 ACCENTS = ("en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
+_TRAIN_VARIANTS = "m1 m2 m4 m5 m6 m7 f1 f2 f4 f5 belinda boris edward linda max michael steph"
+_HELD_OUT_VARIANTS = "m3 f3 lee Alex"
 VARIANTS: dict[Split, tuple[str, ...]] = {
-    "train": tuple("m1 m2 m4 m5 m6 m7 f1 f2 f4 f5 belinda boris edward linda max michael steph".split()),
-    "validation": tuple("m3 f3 lee Alex".split()),
+    "train": tuple(_TRAIN_VARIANTS.split()),
+    "validation": tuple(_HELD_OUT_VARIANTS.split()),
 }
 _PHRASES = ("digit {}", "number {}", "it is {}", "say {}", "the {}")
 _TRIM_LEVEL = 0.01  # of the peak: quieter than this at either end is silence

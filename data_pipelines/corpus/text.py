@@ -1,7 +1,8 @@
 """English prose that every Python installation carries: the language reference and the standard library's docstrings.
 
-A document is one section of a topic, or one docstring, reduced to its prose paragraphs. Nothing is imported but `pydoc_data`, a
-module of one dictionary; the rest of the library is parsed. Thresholds are our choice, set by reading what they keep and drop.
+A document is one section of a topic, or one docstring, reduced to its prose paragraphs. Nothing is imported but
+`pydoc_data`, a module of one dictionary; the rest of the library is parsed. Thresholds are our choice, set by reading
+what they keep and drop.
 """
 
 import ast
@@ -28,9 +29,8 @@ _ROLE = re.compile(r":[\w:+.-]+:`~?!?([^`<]*?)(?:\s*<[^`]*>)?`")
 _QUOTED = re.compile(r"``(.+?)``|`([^`']+?)['`]_*")
 _EMPHASIS = re.compile(r"(?<![\w*])\*{1,2}(\w[^*\n]*?)\*{1,2}(?![\w*])")
 _PLAIN_WORD = re.compile(r"[A-Za-z][a-z]*(?:['-][a-z]+)?[.,;:!?)\"']*")
-_FREQUENT = frozenset(
-    "the a an of to is in and for that be if it are this with or as not on by from which when".split()
-)
+_FREQUENT_WORDS = "the a an of to is in and for that be if it are this with or as not on by from which when"
+_FREQUENT = frozenset(_FREQUENT_WORDS.split())
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -15,8 +15,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target`; rename it to `target` at the end, or remove it if anything is raised.
 
-    The temporary folder has the same parent, so the rename stays within one file system. After a kill -9 or a power cut it stays
-    behind as `.<name>.partial-*`, which nothing reads. ValueError if `target` exists; OSError naming it if the disk is full.
+    The temporary folder has the same parent, so the rename stays within one file system. After a kill -9 or a power
+    cut it stays behind as `.<name>.partial-*`, which nothing reads. ValueError if `target` exists; OSError naming it
+    if the disk is full.
     """
     if target.exists():
         raise ValueError(f"{target} already exists; remove it or choose another folder")

@@ -4,7 +4,8 @@
 class DamagedSample(ValueError):
     """One sample is unusable; the set around it is fine, so a caller may count it and go on.
 
-    key: of the sample. reason: a short category to count by ("checksum", "image", "image too large", "empty caption", ...).
+    key: of the sample. reason: a short category to count by ("checksum", "image", "image too large", "empty caption",
+    ...).
     """
 
     def __init__(self, key: str, reason: str, detail: str) -> None:

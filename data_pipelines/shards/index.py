@@ -1,7 +1,8 @@
 """The sidecar index of a shard: where each member of each sample lies.
 
-A `.npy` table with one fixed-size row per sample, so that row i is found without reading the others: `key`, then per extension
-its byte offset in the tar, its size and its CRC-32. Offset 0, where a tar always has a header, means that the sample lacks it.
+A `.npy` table with one fixed-size row per sample, so that row i is found without reading the others: `key`, then per
+extension its byte offset in the tar, its size and its CRC-32. Offset 0, where a tar always has a header, means that
+the sample lacks it.
 """
 
 import io

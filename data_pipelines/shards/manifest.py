@@ -81,7 +81,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder. ValueError, naming the file, if it is missing, not JSON, of another version or incomplete."""
+    """The manifest of a folder.
+
+    ValueError, naming the file, if it is missing, not JSON, of another version or incomplete.
+    """
     path = folder / FILE_NAME
     try:
         content = json.loads(path.read_bytes())
@@ -107,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_fingerprints(folder: Path, manifest: Manifest, tokenizers: Mapping[Modality, Tokenizer]) -> None:
-    """ValueError unless the codes of the folder were made by exactly these tokenizers (those of absent modalities are ignored)."""
+    """ValueError unless exactly these tokenizers made the codes of the folder; those of absent modalities are ignored."""
     for modality, record in manifest.tokenizers.items():
         tokenizer = tokenizers.get(modality)
         if tokenizer is None:

@@ -1,8 +1,10 @@
-"""Writes tar shards in the webdataset layout (`{key}.{extension}`), their indices and the manifest, as one pass over the samples.
+"""Writes tar shards in the webdataset layout (`{key}.{extension}`), their indices and the manifest, as one pass over
+the samples.
 
 The archives are plain POSIX ustar without times or owners, so the same samples give the same bytes everywhere.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -29,16 +31,21 @@ _MAX_MEMBER_BYTES = 8**11 - 1  # eleven octal digits in a ustar header
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ShardConfig:
-    """When to begin a new shard: at whichever bound the next sample would cross. The writer holds one shard's index in memory."""
+    """When to begin a new shard: at whichever bound the next sample would cross.
+
+    The writer holds one shard's index in memory.
+    """
 
     max_shard_bytes: int = 1 << 30
     max_shard_samples: int = 100_000
 
 
 class ShardWriter:
-    """Writes samples to `folder` (which exists) in the order given; the manifest comes last, when the `with` block ends well.
+    """Writes samples to `folder` (which exists) in the order given; the manifest comes last, when the `with` block
+    ends well.
 
-    provenance: anything JSON about where the samples come from. Use within `atomic_folder`, so that a crash leaves nothing.
+    provenance: anything JSON about where the samples come from. Use within `atomic_folder`, so that a crash leaves
+    nothing.
     """
 
     def __init__(self, folder: Path, config: ShardConfig, *, provenance: Mapping[str, Any]) -> None:
@@ -53,7 +60,8 @@ class ShardWriter:
     def write(self, key: str, members: Mapping[str, bytes], num_codes: Mapping[Modality, int] | None = None) -> None:
         """Append a sample: extension to bytes. num_codes: how many codes it holds, by modality.
 
-        ValueError for a key or extension that webdataset would not read back as it is, a key twice in one shard, no members.
+        ValueError for a key or extension that webdataset would not read back as it is, a key twice in one shard, no
+        members.
         """
         _check_names(key, members)
         size = sum(_padded(len(data)) + tarfile.BLOCKSIZE for data in members.values())
@@ -157,10 +165,8 @@ class _OpenShard:
         )
 
     def abandon(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # a full disk cannot take the buffer; the error that brought us here says so
             self._file.close()
-        except OSError:  # the buffer cannot be flushed to a full disk; the error that brought us here says so
-            pass
 
     def _put(self, data: bytes) -> None:
         self._file.write(data)

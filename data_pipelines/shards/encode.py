@@ -1,0 +1,117 @@
+"""Raw shards to shards of codes, batch by batch."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from triptych.data_pipelines.shards.atomic import atomic_folder
+from triptych.data_pipelines.shards.codes import code_extension, pack_codes
+from triptych.data_pipelines.shards.decode import RAW_EXTENSIONS, DecodeConfig, decode_json, decode_member
+from triptych.data_pipelines.shards.errors import DamagedSample
+from triptych.data_pipelines.shards.manifest import Damaged, Manifest, TokenizerRecord, read_manifest
+from triptych.data_pipelines.shards.reader import ShardSet
+from triptych.data_pipelines.shards.writer import ShardConfig, ShardWriter
+from triptych.data_pipelines.tokenizers.protocol import Tokenizer
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class EncodeConfig:
+    """batch_samples: how many samples a tokenizer gets at once. max_damaged: one more than this ends the work."""
+
+    batch_samples: int = 256
+    max_damaged: int = 0
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    shards: ShardConfig = field(default_factory=ShardConfig)
+
+
+class _RawSample(NamedTuple):
+    key: str
+    raw: dict[Modality, Any]
+    labels: bytes | None
+
+
+def encode_shards(
+    source_folder: Path,
+    target_folder: Path,
+    tokenizers: Mapping[Modality, Tokenizer],
+    config: EncodeConfig | None = None,
+) -> Manifest:
+    """Write the codes of every sample of `source_folder` to `target_folder`, all or nothing; samples keep key, order
+    and `.json`.
+
+    Each member that one of the tokenizers takes becomes codes; a text sample is one document. Damaged samples are left
+    out and named in the manifest. ValueError once they are more than `max_damaged`, or if no member is for any of the
+    tokenizers.
+    """
+    config = config or EncodeConfig()
+    source = ShardSet.open(source_folder)
+    provenance = {
+        "source": source.manifest.provenance,
+        "source_shards": [shard.sha256 for shard in source.manifest.shards],
+    }
+    found: set[Modality] = set()
+    with atomic_folder(target_folder) as partial:
+        with ShardWriter(partial, config.shards, provenance=provenance) as writer:
+            samples = _sound_samples(source, tuple(tokenizers), writer, config)
+            while batch := list(itertools.islice(samples, config.batch_samples)):
+                found |= _write_batch(batch, tokenizers, writer)
+            if not found:
+                raise ValueError(
+                    f"{source_folder} has nothing for a tokenizer of {', '.join(tokenizers)}; give another one"
+                )
+            writer.set_tokenizers(
+                {
+                    modality: TokenizerRecord(fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
+                    for modality, tokenizer in tokenizers.items()
+                    if modality in found
+                }
+            )
+        return read_manifest(partial)
+
+
+def _sound_samples(
+    source: ShardSet, modalities: tuple[Modality, ...], writer: ShardWriter, config: EncodeConfig
+) -> Iterator[_RawSample]:
+    for index in range(len(source)):
+        try:
+            yield _decode(source, index, modalities, config.decode)
+        except DamagedSample as error:
+            writer.record_damaged(Damaged(key=error.key, reason=error.reason))
+            if writer.num_damaged > config.max_damaged:
+                limit = f"more than max_damaged={config.max_damaged} samples are damaged"
+                raise ValueError(f"{source.folder}: {limit}, the last: {error}") from error
+
+
+def _decode(source: ShardSet, index: int, modalities: tuple[Modality, ...], config: DecodeConfig) -> _RawSample:
+    key, members = source.read(index)
+    raw: dict[Modality, Any] = {
+        modality: decode_member(key, modality, members[RAW_EXTENSIONS[modality]], config)
+        for modality in MODALITIES
+        if modality in modalities and RAW_EXTENSIONS[modality] in members
+    }
+    if "json" in members:
+        decode_json(key, members["json"])
+    return _RawSample(key, raw, members.get("json"))
+
+
+def _write_batch(
+    batch: list[_RawSample], tokenizers: Mapping[Modality, Tokenizer], writer: ShardWriter
+) -> set[Modality]:
+    members: list[dict[str, bytes]] = [{} if sample.labels is None else {"json": sample.labels} for sample in batch]
+    num_codes: list[dict[Modality, int]] = [{} for _ in batch]
+    found: set[Modality] = set()
+    for modality, tokenizer in tokenizers.items():
+        rows = [row for row, sample in enumerate(batch) if modality in sample.raw]
+        if not rows:
+            continue
+        found.add(modality)
+        for row, codes in zip(rows, tokenizer.encode([batch[row].raw[modality] for row in rows]), strict=True):
+            members[row][code_extension(modality)] = pack_codes(codes, tokenizer.vocab_size)
+            num_codes[row][modality] = len(codes)
+    for sample, sample_members, sample_codes in zip(batch, members, num_codes, strict=True):
+        if sample_codes:
+            writer.write(sample.key, sample_members, sample_codes)
+    return found
