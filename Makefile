@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## train, sample and show the small model over text, image 
 	$(BIN)/triptych demo
 
 test: lint ## lint, then every test that needs neither a GPU nor minutes, with coverage per floor
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev .pyright/triptych ## ruff, the floors (import-linter), types (pyright)
 	$(BIN)/ruff check .
