@@ -63,7 +63,7 @@ class Espeak:
         status = self._library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None)
         if status != 0 or not self._chunks:
             raise ValueError(f"espeak-ng says nothing for {text!r}; give it words")
-        return np.concatenate(self._chunks).astype(np.float32) / 32768
+        return np.concatenate(self._chunks).astype(np.float32) / np.float32(32768)
 
     def close(self) -> None:
         """Free the library. Safe to call twice."""

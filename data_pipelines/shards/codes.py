@@ -5,11 +5,10 @@ one (`ShardSet.read`, then `unpack_codes`), which needs no memory to speak of.
 """
 
 import io
-import mmap
-import zlib
+import tokenize
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,8 @@ _NARROW = 1 << 16  # vocabularies up to here are stored in two bytes a code
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
-class Codes(NamedTuple):
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Codes:
     """Codes of one modality: item i is `flat[offsets[i]:offsets[i + 1]]`.
 
     flat: int32 [codes]. offsets: int64 [items + 1].
@@ -33,7 +33,7 @@ class Codes(NamedTuple):
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Number of items (not of the tuple's fields)."""
+        """Number of items."""
         return len(self.offsets) - 1
 
     def item(self, index: int) -> NDArray[np.int32]:
@@ -61,7 +61,7 @@ def unpack_codes(key: str, data: bytes) -> NDArray[np.int32]:
     start = 10 + int.from_bytes(data[8:10], "little")
     try:
         dtype, count = _header(data[:start])
-    except (ValueError, SyntaxError, EOFError) as error:
+    except (ValueError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise DamagedSample(key, "codes", "the codes are no array of uint16 or int32") from error
     if len(data) != start + count * dtype.itemsize:
         raise DamagedSample(key, "codes", f"the codes are not the {count} that their header promises")
@@ -69,43 +69,31 @@ def unpack_codes(key: str, data: bytes) -> NDArray[np.int32]:
 
 
 def load_codes(folder: Path, modality: Modality) -> Codes:
-    """All codes of a modality, in the order of the samples; each shard is read once, front to back.
+    """All codes of a modality, in the order of the samples.
 
-    ValueError if the folder is damaged or a sample has no such codes; DamagedSample (a ValueError too) for damaged
-    ones.
+    ValueError if the folder is damaged, holds no such codes, or has a sample without; DamagedSample (a ValueError too)
+    for codes that are damaged.
     """
     shards = ShardSet.open(folder)
     flat = np.empty(shards.manifest.num_codes(modality), np.int32)
     offsets = np.zeros(len(shards) + 1, np.int64)
-    item = 0
-    for number, shard in enumerate(shards.manifest.shards):
-        with open(folder / shard.name, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-            for key, spans in shards.shard_rows(number):
-                span = spans.get(code_extension(modality))
-                if span is None:
-                    raise ValueError(
-                        f"{folder / shard.name}: {key} has no {modality} codes; encode the shards with that tokenizer"
-                    )
-                data = tar[span.offset : span.offset + span.size]
-                if zlib.crc32(data) != span.crc32:
-                    raise DamagedSample(key, "checksum", f"{shard.name} holds other codes than were written")
-                codes = unpack_codes(key, data)
-                offsets[item + 1] = offsets[item] + len(codes)
-                if offsets[item + 1] > len(flat):
-                    raise ValueError(
-                        f"{folder} holds more {modality} codes than its manifest says; encode the shards again"
-                    )
-                flat[offsets[item] : offsets[item + 1]] = codes
-                item += 1
+    for item, (key, data) in enumerate(shards.members(code_extension(modality))):
+        if data is None:
+            raise ValueError(f"{folder}: {key} has no {modality} codes; encode the shards with that tokenizer")
+        codes = unpack_codes(key, data)
+        offsets[item + 1] = offsets[item] + len(codes)
+        if offsets[item + 1] > len(flat):
+            raise ValueError(f"{folder} holds more {modality} codes than its manifest says; encode the shards again")
+        flat[offsets[item] : offsets[item + 1]] = codes
     if offsets[-1] != len(flat):
         raise ValueError(f"{folder} holds fewer {modality} codes than its manifest says; encode the shards again")
-    return Codes(flat, offsets)
+    return Codes(flat=flat, offsets=offsets)
 
 
 def load_labels(folder: Path) -> list[dict[str, object]]:
     """The `.json` of every sample, in their order; {} where there is none. For sets that fit into memory."""
-    samples = ShardSet.open(folder)
-    return [decode_json(key, members["json"]) if "json" in members else {} for key, members in samples]
+    labels = ShardSet.open(folder).members("json")
+    return [{} if data is None else decode_json(key, data) for key, data in labels]
 
 
 @lru_cache(maxsize=4096)

@@ -111,7 +111,7 @@ def decode_json(key: str, data: bytes) -> dict[str, Any]:
     """The labels of a sample. DamagedSample unless it is a JSON object."""
     try:
         content = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedSample(key, "json", "the labels are not JSON") from error
     if not isinstance(content, dict):
         raise DamagedSample(key, "json", "the labels are not a JSON object")

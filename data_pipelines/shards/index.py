@@ -6,6 +6,7 @@ the sample lacks it.
 """
 
 import io
+import tokenize
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
@@ -46,6 +47,13 @@ def pack_index(rows: Sequence[tuple[str, Mapping[str, Span]]]) -> bytes:
 
 def read_layout(file: BinaryIO) -> IndexLayout:
     """The layout of an index file. ValueError if it is not one."""
+    try:
+        return _read_layout(file)
+    except (SyntaxError, TypeError, tokenize.TokenError) as error:  # numpy lets these through for some damaged headers
+        raise ValueError("not an index of a shard") from error
+
+
+def _read_layout(file: BinaryIO) -> IndexLayout:
     if np.lib.format.read_magic(file) != (1, 0):
         shape, _, row = np.lib.format.read_array_header_2_0(file)
     else:

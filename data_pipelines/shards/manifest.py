@@ -90,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{path} is missing; give a folder of shards, or make it again") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON; copy it again, or make the folder again") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not a manifest of shards; give a folder of shards")
@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_fingerprints(folder: Path, manifest: Manifest, tokenizers: Mapping[Modality, Tokenizer]) -> None:
-    """ValueError unless exactly these tokenizers made the codes of the folder; those of absent modalities are ignored."""
+    """ValueError unless exactly these tokenizers made the codes of the folder; more than it needs may be given."""
     for modality, record in manifest.tokenizers.items():
         tokenizer = tokenizers.get(modality)
         if tokenizer is None:

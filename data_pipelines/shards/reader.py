@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from triptych.data_pipelines.shards.errors import DamagedSample
 from triptych.data_pipelines.shards.index import IndexLayout, Span, read_layout, spans_of, unpack_rows
@@ -72,9 +72,10 @@ class ShardSet:
         """All samples in order. A DamagedSample ends the iteration: use `read` to go on after it."""
         return (self.read(index) for index in range(len(self)))
 
-    def shard_rows(self, number: int) -> Iterator[tuple[str, dict[str, Span]]]:
-        """Key and spans of each sample of one shard, without reading the samples."""
-        return self._shard(number).rows()
+    def members(self, extension: str) -> Iterator[tuple[str, bytes | None]]:
+        """Key and one member of every sample in order, without reading the others; None where a sample lacks it."""
+        for number in range(len(self.manifest.shards)):
+            yield from self._shard(number).members(extension)
 
     def __reduce__(self) -> tuple[type["ShardSet"], tuple[Path, Manifest]]:
         return type(self), (self.folder, self.manifest)
@@ -88,6 +89,7 @@ class _ShardFiles:
 
     def __init__(self, folder: Path, shard: Shard) -> None:
         self._tar_path, self._index_path = folder / shard.name, folder / shard.index
+        self._num_bytes = shard.num_bytes
         self._layout = _layout(self._index_path, shard.num_samples)
         self._tar = _open_for_reading(self, self._tar_path)
         self._index = _open_for_reading(self, self._index_path)
@@ -96,9 +98,11 @@ class _ShardFiles:
         (key, spans) = next(self._read_rows(row, 1))
         return Sample(key, {extension: self._member(key, extension, span) for extension, span in spans.items()})
 
-    def rows(self) -> Iterator[tuple[str, dict[str, Span]]]:
+    def members(self, extension: str) -> Iterator[tuple[str, bytes | None]]:
         for start in range(0, self._layout.num_rows, _ROWS_AT_ONCE):
-            yield from self._read_rows(start, min(_ROWS_AT_ONCE, self._layout.num_rows - start))
+            for key, spans in self._read_rows(start, min(_ROWS_AT_ONCE, self._layout.num_rows - start)):
+                span = spans.get(extension)
+                yield key, None if span is None else self._member(key, extension, span)
 
     def _member(self, key: str, extension: str, span: Span) -> bytes:
         data = _read_at(self._tar, span.size, span.offset, self._tar_path)
@@ -111,7 +115,16 @@ class _ShardFiles:
     def _read_rows(self, start: int, count: int) -> Iterator[tuple[str, dict[str, Span]]]:
         size = self._layout.row.itemsize
         data = _read_at(self._index, count * size, self._layout.start + start * size, self._index_path)
-        return (spans_of(record) for record in unpack_rows(data, self._layout.row))
+        return (self._checked(record) for record in unpack_rows(data, self._layout.row))
+
+    def _checked(self, record: Any) -> tuple[str, dict[str, Span]]:
+        try:
+            key, spans = spans_of(record)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self._index_path} is damaged; copy it again, or make the folder again") from error
+        if any(span.offset + span.size > self._num_bytes for span in spans.values()):
+            raise ValueError(f"{self._index_path} is damaged; copy it again, or make the folder again")
+        return key, spans
 
 
 def check_size(folder: Path, shard: Shard) -> None:
