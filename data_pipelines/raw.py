@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_TENSORS = ("values", "lengths_B", "codes_B", "samples_B3")
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class RawBatch:
@@ -29,8 +30,11 @@ class RawBatch:
 
     def rows(self, start: int, stop: int) -> "RawBatch":
         """Items start..stop."""
-        names = ("values", "lengths_B", "codes_B", "samples_B3")
-        return replace(self, **{name: getattr(self, name)[start:stop] for name in names})
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in _TENSORS})
+
+    def to(self, device: torch.device) -> "RawBatch":
+        """The same batch with its tensors on a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     @property
     def num_tokens(self) -> Tensor:
