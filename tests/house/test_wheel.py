@@ -116,7 +116,7 @@ def test_an_untracked_file_beside_the_modules_would_be_found(wheel, tmp_path):
 
 
 def test_nothing_but_modules_is_needed_on_the_floors():
-    """What is not a module is not installed: only what people read, and measured results, may lie beside the modules."""
+    """Only modules are installed, so nothing else that the code reads may lie beside them: texts and results alone."""
     others = [path for path in tracked_files() if path.parts[0] in FLOORS and path.suffix != ".py"]
     assert [str(path) for path in others if path.suffix != ".md" and "results" not in path.parts] == []
 
@@ -139,18 +139,8 @@ def test_both_names_are_found_by_pytest_in_the_root_of_the_repository(site, chec
     other, ours = (str(folder / name.replace(".", "/") / "__init__.py") for name in NAMES)
     planted = checkout / "tests" / "house" / "test_planted_where.py"
     planted.write_text(PLANTED_TEST.format(other=other, ours=ours))
-    pytest_command = Path(sys.executable).parent / "pytest"
-    said = run(
-        pytest_command,
-        "--import-mode=append",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        planted,
-        cwd=checkout,
-        PYTHONPATH=str(folder),
-    )
-    assert "1 passed" in said
+    command = (Path(sys.executable).parent / "pytest", "--import-mode=append", "-q", "-p", "no:cacheprovider", planted)
+    assert "1 passed" in run(*command, cwd=checkout, PYTHONPATH=str(folder))
 
 
 def test_a_python_started_in_the_root_of_the_repository_would_be_fooled(site, checkout):
