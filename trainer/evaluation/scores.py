@@ -66,7 +66,7 @@ class Scores:
                 confidence[name] = counts | {"interval_95": [low, high]}
                 values[name] = proportion.value
         values |= {"nelbo_nats_per_token": dict(self.nelbo_nats_per_token), "perplexity_bound": self.perplexity_bound}
-        return _finite(values | {"confidence": confidence})
+        return json_safe(values | {"confidence": confidence})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -88,11 +88,12 @@ class Scores:
         return json.dumps(self.to_json(), indent=2, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
+    """The same value of nested dicts and lists, with null for every float that is not finite."""
     if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
+        return {key: json_safe(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
