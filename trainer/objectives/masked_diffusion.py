@@ -13,7 +13,8 @@ cross-entropy of i when masked, at levels v of the others, and the weight m_i'/(
 
 the bound of the schedules 1 - m_i(1-t). Where all schedules are one, that is integral_0^1 sum_i G_i(v) dv, the same
 number as the original's; where they differ it is the bound along another path, as good a bound. So a row and its twin
-are two unbiased estimates, and they are negatively correlated.
+are two unbiased estimates, negatively correlated as far as cross-entropies are alike: where all are 1, the losses k/m
+and (L-k)/(1-m) of a row with k of L tokens masked have covariance -L at every m.
 
 Shape legend: B sequences, S positions, R rows (masked positions), V ids of one modality, N noise bins.
 """

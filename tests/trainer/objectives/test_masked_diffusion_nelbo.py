@@ -150,11 +150,18 @@ def test_loss_is_unbiased_where_modalities_have_their_own_schedules():
     assert_unbiased(losses_N, gradients_NP, exact.detach(), exact_gradient.flatten())
 
 
-def test_complement_pairs_lower_the_variance():
-    table = random_table().requires_grad_()
-    independent_N, _ = estimates(table, TEXT, MaskedDiffusionConfig())
-    paired_N, _ = estimates(table, TEXT, MaskedDiffusionConfig(pairing="complement"))
-    assert paired_N.var() < independent_N.var()
+def test_a_row_and_its_twin_are_negatively_correlated():
+    """Where every cross-entropy is 1 a row's loss is k/m and its twin's (L-k)/(1-m), k of L masked: covariance -L.
+
+    The variance is L times the integral of (1-m)/m, ln(1/epsilon) - 1 and a little more at the clamp.
+    """
+    config = MaskedDiffusionConfig(schedules=ModalitySchedules(text=Linear(epsilon=EPSILON)), pairing="complement")
+    batch = make_batch(TEXT, 40_000, 0, True)
+    inputs, targets = MaskedDiffusion(config, VOCABULARY).prepare(batch, Stream(seed=3))
+    rows_R, weights_R = inputs.rows["text"] // (L + 1), targets.row_weights["text"].double()
+    losses_B = torch.zeros(len(batch), dtype=torch.float64).index_add(0, rows_R, weights_R)
+    correlation = torch.corrcoef(torch.stack([losses_B[0::2], losses_B[1::2]]))[0, 1].item()
+    assert correlation == pytest.approx(-1 / math.log(1 / EPSILON), abs=0.06)
 
 
 class TwinWeightedLikeItsOriginal(CosineSquared):
