@@ -50,8 +50,9 @@ def digits(config: DigitsConfig, seed: int, split: Split) -> Iterator[Digit]:
     """The images of a split with their captions, in an order that the seed decides."""
     from sklearn.datasets import load_digits  # a second of imports, wanted only here
 
-    levels_RP, labels_R = (np.asarray(part) for part in load_digits(return_X_y=True))
-    images_RHW = np.round(levels_RP * (255 / _WHITE)).astype(np.uint8).reshape(-1, 8, 8)
+    levels_RP, targets_R = load_digits(return_X_y=True)
+    labels_R = np.asarray(targets_R, dtype=np.int64)
+    images_RHW = np.round(np.asarray(levels_RP) * (255 / _WHITE)).astype(np.uint8).reshape(-1, 8, 8)
     remarks = _remarks(images_RHW, labels_R)
     rows = range(FIRST_HELD_OUT_ROW) if split == "train" else range(FIRST_HELD_OUT_ROW, len(labels_R))
     num_captions = config.num_captions if split == "train" else config.num_validation_captions

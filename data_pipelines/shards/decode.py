@@ -17,6 +17,7 @@ from triptych.data_pipelines.vocabulary import Modality
 
 RAW_EXTENSIONS: dict[Modality, str] = {"text": "txt", "image": "png", "audio": "flac"}
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_END = b"IEND\xaeB`\x82"
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "RGB", "RGBA"})
 
@@ -63,6 +64,8 @@ def decode_image(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.uint
 
     if not data.startswith(_PNG_START) or len(data) < 24:
         raise DamagedSample(key, "image", "the image is not a PNG")
+    if _PNG_END not in data:  # decoders put up with a missing end
+        raise DamagedSample(key, "image", "the PNG ends early")
     width, height = struct.unpack(">II", data[16:24])
     if width * height > config.max_pixels:
         raise DamagedSample(

@@ -10,7 +10,7 @@ import os
 import weakref
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -36,8 +36,9 @@ class ShardSet:
         self.folder = folder
         self.manifest = manifest
         self._ends = list(itertools.accumulate(shard.num_samples for shard in manifest.shards))
-        # Shards drop out of this cache by age; their files close when the last reader lets go.
-        self._shard = lru_cache(_MAX_OPEN_SHARDS)(self._open_shard)
+        # Shards drop out of this cache by age; their files close when the last reader lets go. No cycle through `self`, or
+        # the files of a forgotten set would stay open until the garbage collector comes by.
+        self._shard = lru_cache(_MAX_OPEN_SHARDS)(partial(_open_shard, folder, manifest.shards))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -80,8 +81,9 @@ class ShardSet:
     def __reduce__(self) -> tuple[type["ShardSet"], tuple[Path, Manifest]]:
         return type(self), (self.folder, self.manifest)
 
-    def _open_shard(self, number: int) -> "_ShardFiles":
-        return _ShardFiles(self.folder, self.manifest.shards[number])
+
+def _open_shard(folder: Path, shards: tuple[Shard, ...], number: int) -> "_ShardFiles":
+    return _ShardFiles(folder, shards[number])
 
 
 class _ShardFiles:
