@@ -1,6 +1,7 @@
 """What the checks of this folder look at: the repository's own tracked files."""
 
 import ast
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -49,6 +50,12 @@ def tracked_files():
 def tracked_sources():
     """Every tracked Python file."""
     return tuple(Source(path, (ROOT / path).read_text()) for path in tracked_files() if path.suffix == ".py")
+
+
+def plain_environment(**changes):
+    """This environment, for a child whose lines are not to count as covered: it only imports, or tests a copy."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "COV_CORE_"))}
+    return {**kept, **changes}
 
 
 def package_sources():

@@ -1,6 +1,5 @@
 """The floors' import contracts hold, and each of them can break."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from project_sources import FLOORS, ROOT, tracked_sources
+from project_sources import FLOORS, ROOT, plain_environment, tracked_sources
 
 FORBIDDEN = {
     "kernels/planted.py": "from triptych.models import planted",
@@ -44,7 +43,7 @@ def lint_with(folder, planted):
             (package / parent / "__init__.py").touch()
     shutil.copy(ROOT / "pyproject.toml", folder)
     command = [Path(sys.executable).parent / "lint-imports", "--no-cache", "--config", folder / "pyproject.toml"]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = plain_environment(PYTHONPATH=str(folder))
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode == 0, done.stdout + done.stderr
 

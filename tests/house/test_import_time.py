@@ -2,11 +2,10 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 
-from project_sources import package_sources
+from project_sources import package_sources, plain_environment
 
 TIMEOUT_SECONDS = 180  # a few alone, nearly all inside other people's packages; the processor may be busy
 
@@ -59,7 +58,7 @@ print(*sorted({"deepspeed", "megatron", "torch"} & set(sys.modules)))
 
 def acts_at_import(others, names, folder):
     """{module: what it did besides defining names} for `names`, imported in `folder` one by one after `others`."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = plain_environment(PYTHONPATH=str(folder))
     command = [sys.executable, "-W", "ignore", "-c", IMPORT_ALL, json.dumps(others), json.dumps(names)]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
@@ -113,7 +112,8 @@ def test_work_at_import_is_found(tmp_path):
 
 
 def test_help_waits_for_no_engine(tmp_path):
+    command, environment = [sys.executable, "-c", HELP], plain_environment()
     done = subprocess.run(
-        [sys.executable, "-c", HELP], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from project_sources import FLOORS, ROOT, package_sources, tracked_files
+from project_sources import FLOORS, ROOT, package_sources, plain_environment, tracked_files
 
 NAMES = ("kernels", "triptych.kernels")
 WHERE = f"import importlib.util as u; print(*(u.find_spec(name).origin for name in {NAMES}))"
@@ -28,7 +27,7 @@ def run(*command, cwd, **environment):
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env=plain_environment(**environment),
         capture_output=True,
         text=True,
         check=False,
