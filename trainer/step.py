@@ -21,7 +21,7 @@ def train_step(
     metrics = state.engine.forward_backward(micro_batches(batch, config.micro_batch_per_dp_rank), objective, stream)
     batch_tokens = int(groups.sum_over_data(batch.num_tokens.clone()))
     tokens = state.tokens + batch_tokens
-    learning_rate = config.optimizer.peak_learning_rate * config.learning_rate.factor(tokens)
+    learning_rate = config.optimizer.peak_learning_rate * config.learning_rate.factor(tokens, config.total_tokens)
     gradient_norm = state.engine.step(learning_rate)
     state.tokens, state.step, state.cursor = tokens, state.step + 1, cursor
     return StepRecord(

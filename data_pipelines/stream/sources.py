@@ -2,31 +2,17 @@
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triptych.data_pipelines.shards.codes import Codes
 from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
 from triptych.data_pipelines.vocabulary import Modality, Task
 
 Sequence = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Tokens and roles of one sequence, both [sequence_length]."""
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Codes:
-    """Code sequences end to end: item i is flat[offsets[i] : offsets[i+1]]."""
-
-    flat: NDArray[np.integer]
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> NDArray[np.int64]:
-        return self.flat[self.offsets[index] : self.offsets[index + 1]].astype(np.int64)
 
 
 class Source(Protocol):
@@ -59,7 +45,7 @@ class PairSource:
         return self._size
 
     def sequence(self, index: int) -> Sequence:
-        return self._layout.pair(self.task, {modality: codes[index] for modality, codes in self._codes.items()})
+        return self._layout.pair(self.task, {modality: codes.item(index) for modality, codes in self._codes.items()})
 
 
 class TextSource:

@@ -22,6 +22,8 @@ class InitConfig:
 class TrimodalConfig:
     """Sizes of the model. Pre-norm, QK-norm, SwiGLU, RoPE, untied heads, no biases, no dropout, no time input.
 
+    positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a fixed layout apart
+    from the first layer on; it pays in small models and short runs.
     residual_scale: factor on both residual branches, m_L^-alpha in Complete(d)P (arXiv 2512.22382), 1 at the base depth.
     post_attention_norm: "rms" adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences.
     """
@@ -33,6 +35,7 @@ class TrimodalConfig:
     num_attention_heads: int
     num_query_groups: int
     ffn_hidden_size: int
+    positions: Literal["rotary", "rotary_and_learned"] = "rotary"
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5
     residual_scale: float = 1.0

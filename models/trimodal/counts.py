@@ -6,6 +6,7 @@ from torch import nn
 
 PARTS = {
     "embedding.": "embedding",
+    "positions": "positions",
     "heads.text.": "head text",
     "heads.image.": "head image",
     "heads.audio.": "head audio",

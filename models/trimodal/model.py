@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import ColumnParallelLinear, VocabParallelEmbedding
 from megatron.core.transformer.spec_utils import build_module
+import torch
 from torch import Tensor, nn
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
@@ -34,6 +35,7 @@ class TrimodalTransformer(nn.Module):
         self.embedding = VocabParallelEmbedding(
             config.vocabulary.size, config.hidden_size, init_method=_keep, config=self.config, tp_group=groups.tp
         )
+        self.positions = _learned_positions(config)
         self.layers = nn.ModuleDict(
             {
                 str(i): build_module(spec, config=self.config, layer_number=i + 1, pg_collection=groups)
@@ -59,6 +61,8 @@ class TrimodalTransformer(nn.Module):
     def forward(self, inputs: DiffusionInputs) -> dict[Modality, Tensor]:
         """Logits [R, V] of each modality's masked rows over that modality's ids (column 0 is END), in the order of `inputs.rows`."""
         hidden_SBH = self.embedding(inputs.tokens_BS).transpose(0, 1).contiguous()
+        if self.positions is not None:
+            hidden_SBH = hidden_SBH + self.positions[: hidden_SBH.shape[0], None]
         rotation = rotary_angles(hidden_SBH.shape[0], self.shape.head_dim, self.shape.rope_base, hidden_SBH.device)
         mask_B11S = None if inputs.padding_BS is None else inputs.padding_BS[:, None, None, :]
         for layer in self.layers.values():
@@ -82,13 +86,20 @@ class TrimodalTransformer(nn.Module):
     def _standard_deviation(self, name: str, parameter: Tensor) -> float | None:
         """The table of initial standard deviations; None keeps the norms' ones."""
         init = self.shape.init
-        if name.startswith("embedding."):
+        if name.startswith("embedding.") or name == "positions":
             return init.embedding_std
         if name.startswith("heads."):
             return init.readout_std
         if parameter.dim() == 2:
             return init.hidden_gain / parameter.shape[1] ** 0.5
         return None
+
+
+def _learned_positions(config: TrimodalConfig) -> nn.Parameter | None:
+    """[S, H], or None where rotary positions are the only ones."""
+    if config.positions == "rotary":
+        return None
+    return nn.Parameter(torch.zeros(config.sequence_length, config.hidden_size))
 
 
 def _keep(weight: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""Where a run's tokens come from: shards of codes under one folder, the tokenizers that made them, and the mixture of tasks.
+
+    <folder>/tokenizers/<modality>/
+    <folder>/codes/<shards>/<split>/
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.data_pipelines.corpus.splits import Split
+from triptych.data_pipelines.shards.codes import load_codes
+from triptych.data_pipelines.shards.manifest import read_manifest, require_fingerprints
+from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
+from triptych.data_pipelines.stream.sequences import SIDES, RegionSizes, SequenceLayout
+from triptych.data_pipelines.stream.sources import PairSource, Source, TextSource
+from triptych.data_pipelines.tokenizers.protocol import Tokenizer
+from triptych.data_pipelines.tokenizers.text import TextTokenizer
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task, Vocabulary
+from triptych.models.fsq import load_tokenizer
+
+Tokenizers = Mapping[Modality, Tokenizer]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class SourceConfig:
+    """One task over one set of shards. weight: share of the tokens, relative to the other sources."""
+
+    task: Task
+    shards: str
+    weight: float = 1.0
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class TokenDataConfig:
+    """folder: holds tokenizers/ and codes/. regions: positions per side of a pair. sources: name to source."""
+
+    folder: str
+    regions: RegionSizes
+    sources: dict[str, SourceConfig]
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("data.sources is empty; name at least one source")
+
+
+def tokenizer_folder(folder: Path, modality: Modality) -> Path:
+    """Where a modality's tokenizer is."""
+    return folder / "tokenizers" / modality
+
+
+def codes_folder(folder: Path) -> Path:
+    """Where the encoded shards are."""
+    return folder / "codes"
+
+
+def load_tokenizers(folder: Path) -> dict[Modality, Tokenizer]:
+    """The tokenizers of the three modalities. ValueError, naming the folder, if one is missing or damaged."""
+    loaded: dict[Modality, Tokenizer] = {"text": TextTokenizer.load(tokenizer_folder(folder, "text"))}
+    for modality in MODALITIES[1:]:
+        loaded[modality] = load_tokenizer(tokenizer_folder(folder, modality))
+    return loaded
+
+
+def require_vocabulary(vocabulary: Vocabulary, tokenizers: Tokenizers) -> None:
+    """ValueError unless the model's vocabulary is that of the tokenizers."""
+    for modality, tokenizer in tokenizers.items():
+        wanted = vocabulary.num_outputs(modality) - 1
+        if tokenizer.vocab_size != wanted:
+            raise ValueError(
+                f"the {modality} tokenizer has {tokenizer.vocab_size} codes, model.vocabulary.{modality} is {wanted}; "
+                f"use --set model.vocabulary.{modality}={tokenizer.vocab_size} or another tokenizer"
+            )
+
+
+def build_mixture(
+    config: TokenDataConfig, layout: SequenceLayout, tokenizers: Tokenizers, *, split: Split, seed: int, copies: int = 1
+) -> Mixture:
+    """The mixture of a split. ValueError for missing, damaged or foreign shards, and for an empty source."""
+    sources = {
+        name: WeightedSource(source=_source(Path(config.folder), entry, layout, tokenizers, split), weight=entry.weight)
+        for name, entry in config.sources.items()
+    }
+    return Mixture(sources, seed=seed, copies=copies)
+
+
+def _source(folder: Path, entry: SourceConfig, layout: SequenceLayout, tokenizers: Tokenizers, split: Split) -> Source:
+    shards = codes_folder(folder) / entry.shards / split
+    sides: tuple[Modality, ...] = ("text",) if entry.task == "text" else SIDES[entry.task]
+    require_fingerprints(shards, read_manifest(shards), {side: tokenizers[side] for side in sides})
+    if entry.task == "text":
+        return TextSource(load_codes(shards, "text"), layout)
+    return PairSource(entry.task, {side: load_codes(shards, side) for side in sides}, layout)

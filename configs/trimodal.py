@@ -1,0 +1,182 @@
+"""Runs of the tri-modal masked diffusion model (arXiv 2602.21472), from a laptop's minutes to the paper's 3B parameters.
+
+What the paper gives: a bidirectional transformer on one stream of tokens, aspect ratio width/depth 128, a 320M pilot (240M of it
+embeddings) on 13B tokens at batch 256, a 3B model on 6.4T tokens, AdamW with a cosine after 1,000 steps of warmup. Heads, FFN width,
+vocabulary, sequence length and every optimizer value are our choices; the three large runs have not been trained yet.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
+from triptych.data_pipelines.corpus.splits import Split
+from triptych.data_pipelines.stream.mixture import Mixture
+from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
+from triptych.data_pipelines.vocabulary import Vocabulary
+from triptych.models.diffusion.sampling import ModalitySamplers
+from triptych.models.trimodal.config import InitConfig, TrimodalConfig
+from triptych.models.trimodal.model import TrimodalTransformer
+from triptych.trainer.checkpoint.config import CheckpointConfig
+from triptych.trainer.engine import EngineConfig
+from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
+from triptych.trainer.optimizer import AdamWConfig
+from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.schedules import LearningRateSchedule
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class EvaluationConfig:
+    """num_pairs: held-out pairs per task that are generated from. num_nelbo_draws: noise draws per held-out sequence."""
+
+    num_pairs: int = 200
+    num_nelbo_draws: int = 4
+    batch_size: int = 64
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class TrimodalRun:
+    """Everything that decides a run of the tri-modal model."""
+
+    name: str
+    model: TrimodalConfig
+    data: TokenDataConfig
+    fit: FitConfig
+    objective: MaskedDiffusionConfig = field(default_factory=MaskedDiffusionConfig)
+    sampling: ModalitySamplers = field(default_factory=ModalitySamplers)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def layout(self) -> SequenceLayout:
+        return SequenceLayout(
+            vocabulary=self.model.vocabulary, sequence_length=self.model.sequence_length, regions=self.data.regions
+        )
+
+    def build_model(self, groups: Groups) -> TrimodalTransformer:
+        """The model with its initial weights, on the CPU."""
+        model = TrimodalTransformer(self.model, groups.collection)
+        model.initialise(self.fit.seed)
+        return model
+
+    def build_objective(self) -> MaskedDiffusion:
+        return MaskedDiffusion(self.objective, self.model.vocabulary)
+
+    def build_mixture(self, tokenizers: Tokenizers, split: Split) -> Mixture:
+        """The run's mixture of tasks over a split. ValueError if shards, tokenizers and vocabulary do not belong together."""
+        require_vocabulary(self.model.vocabulary, tokenizers)
+        copies = 2 if self.objective.pairing == "complement" and split == "train" else 1
+        return build_mixture(self.data, self.layout, tokenizers, split=split, seed=self.fit.seed, copies=copies)
+
+    def identity(self, tokenizers: Tokenizers) -> dict[str, Any]:
+        """What a checkpoint must agree with: the model's shape and the tokenizers' fingerprints."""
+        prints = {modality: tokenizer.fingerprint for modality, tokenizer in tokenizers.items()}
+        return {"model": asdict(self.model), "tokenizers": prints}
+
+
+def trimodal_demo() -> TrimodalRun:
+    """The whole system in minutes: prose, handwritten digits with captions, spoken digits.
+
+    Command: `triptych demo`, or its last part alone: `triptych train trimodal_demo`. Hardware: 2 CPU cores. The numbers that it
+    reaches are in the README.
+    """
+    return TrimodalRun(
+        name="trimodal_demo",
+        model=TrimodalConfig(
+            vocabulary=Vocabulary(text=1024, image=64, audio=256),
+            sequence_length=48,
+            hidden_size=192,
+            num_layers=3,
+            num_attention_heads=6,
+            num_query_groups=6,
+            ffn_hidden_size=512,
+            positions="rotary_and_learned",
+            init=InitConfig(embedding_std=1.0),
+        ),
+        data=TokenDataConfig(
+            folder="data/demo",
+            regions=RegionSizes(text=12, image=16, audio=28),
+            sources={
+                "text": SourceConfig(task="text", shards="text"),
+                "t2i": SourceConfig(task="t2i", shards="digits"),
+                "i2t": SourceConfig(task="i2t", shards="digits"),
+                "t2s": SourceConfig(task="t2s", shards="speech"),
+                "s2t": SourceConfig(task="s2t", shards="speech"),
+            },
+        ),
+        fit=FitConfig(
+            seed=0,
+            total_tokens=2_600_000,
+            logical_batch=16,
+            micro_batch_per_dp_rank=16,
+            optimizer=AdamWConfig(peak_learning_rate=2e-3, betas=(0.9, 0.98), weight_decay=0.1),
+            learning_rate=LearningRateSchedule(warmup_tokens=100_000),
+            checkpoint=CheckpointConfig(every_tokens=500_000),
+        ),
+    )
+
+
+def trimodal_320m() -> TrimodalRun:
+    """The paper's pilot size: 325M parameters, 241M of them embeddings and heads, on 13B tokens at batch 256.
+
+    Command: `torchrun --nproc_per_node 8 -m triptych.launch.train trimodal_320m`. Hardware: one node of 8 GPUs; hours unmeasured.
+    """
+    return _large("trimodal_320m", layers=8, query_groups=2, batch=256, tokens=13_000_000_000, peak=1e-3)
+
+
+def trimodal_1b() -> TrimodalRun:
+    """1.2B parameters on 280B tokens, near the paper's compute-optimal D*(N) = 7754 N^0.84 for a billion.
+
+    Command: `torchrun ... -m triptych.launch.train trimodal_1b`. Hardware: several nodes of 8 GPUs; hours unmeasured.
+    """
+    return _large("trimodal_1b", layers=16, query_groups=4, batch=1024, tokens=280_000_000_000, peak=6e-4)
+
+
+def trimodal_3b() -> TrimodalRun:
+    """The paper's full size: 24 layers of 3072, 3.0B parameters on 6.4T tokens, nine times past compute-optimal.
+
+    Command: `torchrun ... -m triptych.launch.train trimodal_3b`. Hardware: a cluster; hours unmeasured. The batch of 4,096 sequences is
+    the logical batch that the paper's scaling rule gives from its pilot (3,916), rounded.
+    """
+    return _large("trimodal_3b", layers=24, query_groups=8, batch=4096, tokens=6_400_000_000_000, peak=3e-4)
+
+
+def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int, peak: float) -> TrimodalRun:
+    """The common form of the large runs: width 128 per layer, heads of 128, FFN 2.5 times the width, sequences of 2,048.
+
+    The vocabulary holds a text tokenizer of cl100k's size, an image code book of 16,384 (32 x 32 codes an image) and eight audio code
+    books of 1,024 read as one (200 codes a second): sizes that fit the paper's count of embedding parameters, our reading of it.
+    """
+    width, sequence_length = 128 * layers, 2048
+    warmup = min(1000 * batch * sequence_length, tokens // 4)
+    sources: dict[str, SourceConfig] = {
+        "text": SourceConfig(task="text", shards="text", weight=0.5),
+        "t2i": SourceConfig(task="t2i", shards="images", weight=0.15),
+        "i2t": SourceConfig(task="i2t", shards="images", weight=0.1),
+        "t2s": SourceConfig(task="t2s", shards="speech", weight=0.15),
+        "s2t": SourceConfig(task="s2t", shards="speech", weight=0.1),
+    }
+    return TrimodalRun(
+        name=name,
+        model=TrimodalConfig(
+            vocabulary=Vocabulary(text=100_277, image=16_384, audio=1_024),
+            sequence_length=sequence_length,
+            hidden_size=width,
+            num_layers=layers,
+            num_attention_heads=layers,
+            num_query_groups=query_groups,
+            ffn_hidden_size=5 * width // 2,
+        ),
+        data=TokenDataConfig(
+            folder="data/trimodal", regions=RegionSizes(text=256, image=1024, audio=1600), sources=sources
+        ),
+        fit=FitConfig(
+            seed=0,
+            total_tokens=tokens,
+            logical_batch=batch,
+            micro_batch_per_dp_rank=8,
+            optimizer=AdamWConfig(peak_learning_rate=peak),
+            learning_rate=LearningRateSchedule(warmup_tokens=warmup, final_fraction=0.1),
+            engine=EngineConfig(precision="bf16"),
+            checkpoint=CheckpointConfig(every_tokens=tokens // 200, keep_last=3),
+        ),
+    )

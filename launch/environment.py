@@ -1,0 +1,30 @@
+"""What this process is told by its environment, and what it tells the libraries: read and written here alone."""
+
+import logging
+import os
+import warnings
+
+from triptych.trainer.parallel.groups import Placement
+
+
+def prepare_libraries() -> None:
+    """Quiet what megatron-core and DeepSpeed say about packages that are not installed; give DeepSpeed the local rank it asserts."""
+    os.environ.setdefault("LOCAL_RANK", "0")
+    os.environ.setdefault("TRITON_PRINT_AUTOTUNING", "0")
+    warnings.filterwarnings("ignore", module=r"megatron\..*")
+    warnings.filterwarnings("ignore", module=r"deepspeed\..*")
+    warnings.filterwarnings("ignore", message=r".*(Transformer Engine|Apex).*")
+    for name in ("DeepSpeed", "deepspeed", "megatron", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def placement() -> Placement:
+    """This process's place: torchrun's variables, or a run of one process. ValueError if they are damaged."""
+    try:
+        return Placement(
+            rank=int(os.environ.get("RANK", "0")),
+            world_size=int(os.environ.get("WORLD_SIZE", "1")),
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        )
+    except ValueError as error:
+        raise ValueError(f"RANK, WORLD_SIZE or LOCAL_RANK is no number ({error}); start with torchrun, or unset them") from None

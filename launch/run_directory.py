@@ -1,0 +1,88 @@
+"""A run's directory: what was run, where it stands, what came out.
+
+    run.yaml   code.diff   checkpoints/   logs/rank0.jsonl   tensorboard/   report.html   report.json
+"""
+
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+from triptych.configs.registry import named_run
+from triptych.configs.tree import from_mapping, to_mapping
+from triptych.configs.trimodal import TrimodalRun
+from triptych.data_pipelines.shards.atomic import write_file
+from triptych.trainer.checkpoint.format import complete_checkpoints
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class RunDirectory:
+    """Paths under a run's folder."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "run.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    def log(self, rank: int) -> Path:
+        return self.folder / "logs" / f"rank{rank}.jsonl"
+
+    def start(self, run: TrimodalRun, command: str) -> None:
+        """Write what is about to run. ValueError if the folder already holds a run."""
+        if self.settings.exists():
+            raise ValueError(f"{self.folder} already holds a run; add --resume to go on with it, or choose another --run-dir")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        document = {"command": command, "version": version("triptych"), "commit": commit(), "run": to_mapping(run)}
+        write_file(self.folder / "code.diff", _git("diff", "HEAD").encode())
+        write_file(self.settings, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
+
+    def read(self) -> TrimodalRun:
+        """The run that was started here. ValueError if there is none or it is damaged."""
+        try:
+            document = yaml.safe_load(self.settings.read_text(encoding="utf-8"))
+            settings = document["run"]
+            kind = type(named_run(settings["name"]))
+        except FileNotFoundError:
+            raise ValueError(f"{self.folder} holds no run (no run.yaml); name the directory of a run") from None
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.settings} is damaged ({' '.join(str(error).split())}); restore it") from None
+        return from_mapping(kind, settings, origin=str(self.settings))
+
+    def newest_checkpoint(self) -> Path:
+        """The newest finished checkpoint. ValueError if there is none."""
+        found = complete_checkpoints(self.checkpoints)
+        if not found:
+            raise ValueError(f"{self.checkpoints} holds no checkpoint; train first (triptych train)")
+        return found[-1]
+
+
+def commit() -> str:
+    """The commit of the code that runs, "+" after it if changed since; "unknown" outside a checkout."""
+    found = _git("rev-parse", "HEAD").strip()
+    if not found:
+        return "unknown"
+    return f"{found}+" if _git("status", "--porcelain", "--untracked-files=no").strip() else found
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout that this file is in; empty where there is none."""
+    if not (_REPOSITORY / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(["git", "-C", str(_REPOSITORY), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""

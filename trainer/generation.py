@@ -1,0 +1,102 @@
+"""From codes of one modality to codes of another, through a sampler: every direction is the filling of a canvas.
+
+Shape legend: B sequences, S positions.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
+from triptych.data_pipelines.vocabulary import Task
+from triptych.kernels.philox import Stream
+from triptych.models.diffusion.sampling import Canvas, Denoiser, Sampler
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Generator:
+    """Generates with one model. Results depend on the stream's seed and each item's key, not on the batch."""
+
+    denoiser: Denoiser
+    sampler: Sampler
+    layout: SequenceLayout
+    stream: Stream
+    device: torch.device
+    batch_size: int
+
+    def targets(self, task: Task, conditions: Sequence[Codes], first_key: int = 0) -> list[Codes]:
+        """The target side of each pair, given the condition side; item i has key first_key + i."""
+        made: list[Codes] = []
+        for start in range(0, len(conditions), self.batch_size):
+            canvas = self.canvas(task, conditions[start : start + self.batch_size], first_key + start)
+            made += self.target_codes(task, self.sampler.sample(self.denoiser, canvas, self.stream))
+        return made
+
+    def states(self, task: Task, conditions: Sequence[Codes], first_key: int = 0) -> Iterator[tuple[torch.Tensor, list[Codes]]]:
+        """After each sampling step: which target positions are still masked (bool [B, target size]), and the codes so far.
+
+        A masked position's code is 0; nothing is cut at END.
+        """
+        target = SIDES[task][1]
+        where = self.layout.region_slice(task, 1)
+        first_code = self.layout.vocabulary.codes_start(target)
+        for state in self.sampler.states(self.denoiser, self.canvas(task, conditions, first_key), self.stream):
+            ids = state.tokens_BS[:, where]
+            yield ids == self.layout.vocabulary.mask, list((ids - first_code).clamp(min=0).cpu().numpy())
+
+    def texts(self, num: int, prompt: Codes, first_key: int = 0) -> list[Codes]:
+        """Packed text of a whole sequence after a prompt; END separates documents and is left out of the codes."""
+        ids = np.full(self.layout.sequence_length - 1, self.layout.vocabulary.codes_start("text"), np.int64)
+        given = min(len(prompt), len(ids))
+        ids[:given] += prompt[:given]
+        tokens, roles = self.layout.packed_text(ids)
+        roles[1 : 1 + given] = Role.CONDITION
+        batch = _batch([(tokens, roles)] * num, first_key)
+        tokens_BS = self.sampler.sample(self.denoiser, self._canvas(batch), self.stream)
+        return [self.layout.region_codes("text", row[1:]) for row in tokens_BS.cpu().numpy()]
+
+    def canvas(self, task: Task, conditions: Sequence[Codes], first_key: int) -> Canvas:
+        """Pairs whose target side is to be filled."""
+        condition, target = SIDES[task]
+        nothing = np.zeros(self.layout.regions.of(target), np.int64)
+        return self._canvas(
+            _batch([self.layout.pair(task, {condition: codes, target: nothing}) for codes in conditions], first_key)
+        )
+
+    def infill(self, task: Task, pairs: Sequence[tuple[Codes, Codes]], holes: NDArray[np.bool_], first_key: int = 0) -> list[Codes]:
+        """Refill the true places of each target side (bool [target size]), given the rest of it and the condition side."""
+        condition, target = SIDES[task]
+        rows = [self.layout.pair(task, {condition: first, target: second}) for first, second in pairs]
+        for _, roles in rows:
+            roles[self.layout.region_slice(task, 1)] = np.where(holes, Role.TARGET, Role.GIVEN)
+        tokens_BS = self.sampler.sample(self.denoiser, self._canvas(_batch(rows, first_key)), self.stream)
+        return self.target_codes(task, tokens_BS)
+
+    def target_codes(self, task: Task, tokens_BS: torch.Tensor) -> list[Codes]:
+        """The target side of filled pairs, up to its END."""
+        where = self.layout.region_slice(task, 1)
+        return [self.layout.region_codes(SIDES[task][1], row[where]) for row in tokens_BS.cpu().numpy()]
+
+    def _canvas(self, batch: Batch) -> Canvas:
+        return Canvas.of_batch(batch.to(self.device), self.layout.vocabulary)
+
+
+def _batch(rows: Sequence[tuple[Codes, NDArray[np.uint8]]], first_key: int) -> Batch:
+    """Rows as a batch, keyed first_key and on."""
+    keys = torch.arange(first_key, first_key + len(rows))
+    nought = torch.zeros_like(keys)
+    return Batch(
+        tokens_BS=torch.from_numpy(np.stack([tokens for tokens, _ in rows])),
+        roles_BS=torch.from_numpy(np.stack([roles for _, roles in rows])),
+        samples_B3=torch.stack([nought, keys, nought], dim=1),
+        copies_B=nought,
+        slots_B=torch.arange(len(rows)),
+        logical_size=len(rows),
+        first_slot=0,
+    )

@@ -1,0 +1,67 @@
+"""Where a step's numbers are kept: JSON lines per rank, and TensorBoard."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from triptych.trainer.metrics import StepRecord
+
+
+class JsonLines:
+    """One line of JSON per step, appended, so that a resumed run goes on in the same file."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def __call__(self, record: StepRecord) -> None:
+        """Append a step."""
+        self._file.write(json.dumps(asdict(record)) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars over tokens, at most one point per `every_tokens`."""
+
+    def __init__(self, folder: Path, every_tokens: int) -> None:
+        self._writer = SummaryWriter(str(folder))
+        self._every = every_tokens
+        self._next = 0
+
+    def __call__(self, record: StepRecord) -> None:
+        """Write a step if one is due."""
+        if record.tokens < self._next:
+            return
+        self._next = record.tokens + self._every
+        scalars = {
+            **record.metrics,
+            "learning_rate": record.learning_rate,
+            "gradient_norm": record.gradient_norm,
+            "tokens_per_second": record.tokens_per_second,
+        }
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, record.tokens)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writer.close()
+
+
+def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:
+    """The steps of a log up to a place, each place once: after a resume from an older checkpoint, the later writing counts."""
+    records: dict[int, StepRecord] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = StepRecord(**json.loads(line))
+        records = {tokens: kept for tokens, kept in records.items() if tokens < record.tokens} if record.tokens in records else records
+        records[record.tokens] = record
+    return [record for tokens, record in sorted(records.items()) if tokens <= upto_tokens]
