@@ -140,7 +140,7 @@ class TextSample:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ImageInfilling:
-    """An image with some codes (`masked`, bool [rows, columns]) thrown away and filled in anew, once or several times."""
+    """An image of which some codes (`masked`, bool [rows, columns]) are filled in anew, once or several times."""
 
     caption: str
     digit: int

@@ -17,7 +17,7 @@ from triptych.launch.report.numbers import nice_ticks, short
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 36
 MAX_POINTS = 240  # more than one per pixel of the plot shows nothing more
-SMOOTHING_SHARE = 0.02  # of the curve's points, the time constant of the bold line
+SMOOTHING_SHARE = 0.01  # of the curve's points, the standard deviation that the bold line averages over
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -32,23 +32,23 @@ class Series:
 
 
 def smoothed(curve: Curve) -> Curve:
-    """Exponential moving average, corrected for its start (Kingma and Ba 2015, section 3)."""
+    """Gaussian mean of the neighbours, which does not lag as a running mean would; renormalised at the ends."""
     tokens, values = _finite(curve.tokens, curve.values)
-    decay = np.exp(-1 / max(1.0, SMOOTHING_SHARE * len(values)))
-    average, weight, out = 0.0, 0.0, np.empty_like(values)
-    for index, value in enumerate(values):
-        average = decay * average + (1 - decay) * value
-        weight = decay * weight + (1 - decay)
-        out[index] = average / weight
-    return Curve(tokens=tokens, values=out)
+    width = max(1.0, SMOOTHING_SHARE * len(values))
+    reach = min(int(4 * width), max(len(values) - 1, 0) // 2)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    if not len(values):
+        return Curve(tokens=tokens, values=values)
+    total = np.convolve(np.ones_like(values), kernel, mode="same")
+    return Curve(tokens=tokens, values=np.convolve(values, kernel, mode="same") / total)
 
 
 def thinned(xs: NDArray[Any], ys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """At most MAX_POINTS points, each the mean of its neighbours; the last point stays."""
+    """At most MAX_POINTS points, each the mean of its neighbours; the first and the last stay."""
     if len(xs) <= MAX_POINTS:
         return xs, ys
-    groups = np.array_split(np.arange(len(xs)), MAX_POINTS - 1)
-    means = [np.array([array[group].mean() for group in groups] + [array[-1]]) for array in (xs, ys)]
+    groups = np.array_split(np.arange(1, len(xs) - 1), MAX_POINTS - 2)
+    means = [np.array([array[0], *(array[group].mean() for group in groups), array[-1]]) for array in (xs, ys)]
     return means[0], means[1]
 
 
@@ -80,6 +80,7 @@ def line_chart(
     title: str,
     x_label: str,
     from_zero: bool = False,
+    x_range: tuple[float, float] | None = None,
     format_x: Callable[[float], str] = short,
     format_y: Callable[[float], str] = short,
 ) -> Markup:
@@ -91,14 +92,17 @@ def line_chart(
             drawn.append((line, xs, ys))
     if not drawn:
         return Markup("")
-    plane = _plane(drawn, from_zero)
+    plane = _plane(drawn, from_zero, x_range)
     parts = [*_axes(plane, x_label, format_x, format_y), *(_draw(plane, *entry) for entry in drawn)]
     head = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img"><title>{}</title>')
     return head.format(WIDTH, HEIGHT, title) + Markup("").join(parts) + Markup("</svg>")
 
 
-def _plane(drawn: Sequence[tuple[Series, NDArray[Any], NDArray[Any]]], from_zero: bool) -> _Plane:
-    lows, highs = zip(*((xs.min(), xs.max()) for _, xs, _ in drawn), strict=True)
+def _plane(
+    drawn: Sequence[tuple[Series, NDArray[Any], NDArray[Any]]], from_zero: bool, x_range: tuple[float, float] | None
+) -> _Plane:
+    ends = [float(end) for _, xs, _ in drawn for end in (xs.min(), xs.max())]
+    start, end = x_range or (min(ends), max(ends))
     values = np.concatenate([ys for _, _, ys in drawn])
     # A single early peak must not flatten the rest: the top is the 99.5th percentile, and lines leave the frame above
     # it.
@@ -106,7 +110,6 @@ def _plane(drawn: Sequence[tuple[Series, NDArray[Any], NDArray[Any]]], from_zero
     low = min(0.0, low) if from_zero else low
     high = max(high, low + 1e-9 * max(1.0, abs(low)))
     margin = 0.06 * (high - low) or 1.0
-    start, end = float(min(lows)), float(max(highs))
     return _Plane(
         x_range=(start, end if end > start else start + 1.0),
         y_range=(low if from_zero and low == 0 else low - margin, high + margin),

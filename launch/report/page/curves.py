@@ -76,6 +76,7 @@ def _noise_bins(training: Training) -> Chart:
         title="cross-entropy by share of tokens masked",
         x_label="share of tokens masked",
         from_zero=True,
+        x_range=(0.0, 1.0),
         format_x=lambda share: percent(share, 0),
     )
     return Chart(name="Cross-entropy by noise", unit="nats per masked token", svg=svg, legend=tuple(legend))

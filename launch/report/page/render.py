@@ -60,6 +60,7 @@ def digit_word(digit: int | None) -> str:
 def _context(data: ReportData) -> dict[str, Any]:
     charts = training_charts(data.training)
     clips = [clip for item in data.speech for clip in (item.generated, item.real) if clip is not None]
+    clips += [item.clip for item in data.transcripts]
     content: dict[str, Any] = {
         "data": data,
         "css": Markup(CSS),
