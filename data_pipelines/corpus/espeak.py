@@ -61,7 +61,7 @@ class Espeak:
         self._chunks.clear()
         data = text.encode()
         status = self._library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None)
-        if status != 0 or not self._chunks:
+        if status != 0 or not any(chunk.any() for chunk in self._chunks):
             raise ValueError(f"espeak-ng says nothing for {text!r}; give it words")
         return np.concatenate(self._chunks).astype(np.float32) / np.float32(32768)
 

@@ -4,7 +4,7 @@ import io
 import json
 import platform
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from triptych.data_pipelines.corpus.digits import DigitsConfig, digits
 from triptych.data_pipelines.corpus.speech import SpeechConfig, clips
 from triptych.data_pipelines.corpus.splits import SPLITS, Split
-from triptych.data_pipelines.corpus.text import TextConfig, documents, split_of
+from triptych.data_pipelines.corpus.text import Document, TextConfig, documents, split_of
 from triptych.data_pipelines.shards.atomic import atomic_folder, write_file
 from triptych.data_pipelines.shards.manifest import Manifest, read_manifest
 from triptych.data_pipelines.shards.writer import ShardConfig, ShardWriter
@@ -56,15 +56,14 @@ def make_corpus(folder: Path, config: CorpusConfig) -> dict[tuple[Source, Split]
     provenance = {**recipe, "python": platform.python_version(), "packages": packages}
     manifests = {}
     with atomic_folder(folder) as partial:
-        for source in SOURCES:
-            for split in SPLITS:
-                target = set_folder(partial, source, split)
-                target.mkdir(parents=True)
-                made_by = {"source": source, "split": split, **provenance}
-                with ShardWriter(target, config.shards, provenance=made_by) as writer:
-                    for index, members in enumerate(_samples(source, split, config)):
-                        writer.write(f"{source}-{split}-{index:06d}", members)
-                manifests[source, split] = read_manifest(target)
+        for source, split, samples in _sets(config):
+            target = set_folder(partial, source, split)
+            target.mkdir(parents=True)
+            made_by = {"source": source, "split": split, **provenance}
+            with ShardWriter(target, config.shards, provenance=made_by) as writer:
+                for index, members in enumerate(samples):
+                    writer.write(f"{source}-{split}-{index:06d}", members)
+            manifests[source, split] = read_manifest(target)
         write_file(partial / RECIPE, (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
     return manifests
 
@@ -80,19 +79,22 @@ def _existing(folder: Path, recipe: Mapping[str, Any]) -> dict[tuple[Source, Spl
     return {(source, split): read_manifest(set_folder(folder, source, split)) for source in SOURCES for split in SPLITS}
 
 
-def _samples(source: Source, split: Split, config: CorpusConfig) -> Iterator[Members]:
-    if source == "text":
-        return _text_samples(config, split)
-    if source == "digits":
-        return _digit_samples(config, split)
-    return _speech_samples(config, split)
-
-
-def _text_samples(config: CorpusConfig, split: Split) -> Iterator[Members]:
-    found = [document for document in documents(config.text) if split_of(document.text, config.text) == split]
+def _sets(config: CorpusConfig) -> Iterator[tuple[Source, Split, Iterator[Members]]]:
+    """Every source and split with its samples. All the prose is in memory at once: a megabyte, the library's size."""
+    found = list(documents(config.text))
     random.Random(f"text/{config.seed}").shuffle(found)  # neighbours in a file are about one thing
+    for split in SPLITS:
+        yield "text", split, _text_samples(found, config, split)
+    for split in SPLITS:
+        yield "digits", split, _digit_samples(config, split)
+    for split in SPLITS:
+        yield "speech", split, _speech_samples(config, split)
+
+
+def _text_samples(found: Sequence[Document], config: CorpusConfig, split: Split) -> Iterator[Members]:
     for text, origin in found:
-        yield {"txt": text.encode(), "json": _json(split=split, origin=origin)}
+        if split_of(text, config.text) == split:
+            yield {"txt": text.encode(), "json": _json(split=split, origin=origin)}
 
 
 def _digit_samples(config: CorpusConfig, split: Split) -> Iterator[Members]:

@@ -36,8 +36,8 @@ class ShardSet:
         self.folder = folder
         self.manifest = manifest
         self._ends = list(itertools.accumulate(shard.num_samples for shard in manifest.shards))
-        # Shards drop out of this cache by age; their files close when the last reader lets go. No cycle through `self`, or
-        # the files of a forgotten set would stay open until the garbage collector comes by.
+        # Shards drop out of this cache by age; their files close when the last reader lets go. No cycle goes through
+        # `self`, or the files of a forgotten set would stay open until the garbage collector comes by.
         self._shard = lru_cache(_MAX_OPEN_SHARDS)(partial(_open_shard, folder, manifest.shards))
 
     @classmethod
