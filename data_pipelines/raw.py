@@ -13,6 +13,7 @@ from torch import Tensor
 
 _TENSORS = ("values", "lengths_B", "codes_B", "samples_B3")
 
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class RawBatch:
     """values: [B, L, ...] in the items' own type, 0 after an item's end. lengths_B: int64, real rows of L.
@@ -45,7 +46,7 @@ class RawBatch:
 class RawData:
     """Items shuffled anew every epoch; batch after batch without end.
 
-    items: arrays of one type that agree in all axes but the first; any sequence, so one that reads item i when asked will do.
+    items: arrays of one type that agree in all axes but the first; any sequence, also one that reads item i when asked.
     num_codes: codes that each item becomes. ValueError if there are no items or the two differ in number.
     """
 
@@ -53,7 +54,7 @@ class RawData:
 
     def __init__(self, items: Sequence[NDArray], num_codes: Sequence[int], seed: int, source: int = 0) -> None:
         if not len(items) or len(items) != len(num_codes):
-            raise ValueError(f"{len(items)} items with {len(num_codes)} code counts; give at least one, and one count each")
+            raise ValueError(f"{len(items)} items with {len(num_codes)} code counts; give at least one, a count each")
         self._items, self._num_codes = items, np.asarray(num_codes, dtype=np.int64)
         self._seed, self._source = seed, source
 

@@ -1,4 +1,4 @@
-"""Image and audio tokenizers: autoencoders with finite scalar quantization. README.md has the mathematics and the figures."""
+"""Image and audio tokenizers: autoencoders with finite scalar quantization. Mathematics and figures: README.md."""
 
 from pathlib import Path
 
@@ -28,10 +28,10 @@ __all__ = [
 
 
 def load_tokenizer(folder: Path) -> FsqImageTokenizer | FsqAudioTokenizer:
-    """The tokenizer saved in a folder, of either kind. ValueError, naming the file, if it is missing, damaged or foreign."""
+    """The tokenizer saved in a folder. ValueError, naming the file, if it is missing, damaged or of another kind."""
     kind = storage.kind(folder)
     if kind == "fsq_image":
         return FsqImageTokenizer.load(folder)
     if kind == "fsq_audio":
         return FsqAudioTokenizer.load(folder)
-    raise ValueError(f"{folder / storage.CONFIG_FILE} is of kind {kind!r}; give the folder of an fsq_image or fsq_audio one")
+    raise ValueError(f"{folder / storage.CONFIG_FILE} is of kind {kind!r}; give a folder of fsq_image or fsq_audio")

@@ -40,7 +40,7 @@ class FsqAudioConfig:
 
 
 class _Stack(nn.Module):
-    """Linear, residual layers over time, linear. Positions after a clip's end are held at 0, as the padding before its start is."""
+    """Linear, residual layers over time, linear. After a clip's end is 0 in every layer, as before its start."""
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, num_layers: int) -> None:
         super().__init__()
@@ -74,7 +74,10 @@ class FsqAudioAutoencoder(nn.Module):
         return self.quantizer(self.encoder(chunks_BNE, mask_BN))
 
     def decode(self, values_BND: Tensor, mask_BN: Tensor) -> Tensor:
-        """float [B, T, M], log-mel of grid points as `encode` or `quantizer.values` give them; arbitrary after a clip's end."""
+        """float [B, T, M], log-mel of grid points as `encode` or `quantizer.values` give them.
+
+        Arbitrary after a clip's end.
+        """
         chunks_BNE = self.decoder(values_BND, mask_BN)
         return chunks_BNE.reshape(len(chunks_BNE), -1, self.config.mel.num_mels)
 

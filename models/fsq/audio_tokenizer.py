@@ -53,11 +53,11 @@ def audio_data(clips: Sequence[NDArray[np.float32]], config: FsqAudioConfig, see
 
 
 class FsqAudioTokenizer:
-    """float32 clips [S] in -1..1 to ceil(S / samples_per_code) codes each; the last code's missing samples count as zeros.
+    """float32 clips [S] in -1..1 to ceil(S / samples_per_code) codes each; samples missing to the last code count as 0.
 
-    decode gives back num_codes * samples_per_code samples. An empty clip has no codes, and the other way round. Log-mel and
-    network run in float64, and padding is masked in every layer, so a clip's codes are the same in any batch: a value would
-    have to lie within about 1e-14 of a rounding boundary to differ.
+    decode gives back num_codes * samples_per_code samples. An empty clip has no codes, and the other way round. Log-mel
+    and network run in float64, and padding is masked in every layer, so a clip's codes are the same in any batch: a
+    value would have to lie within about 1e-14 of a rounding boundary to differ.
     """
 
     modality: Modality = "audio"
@@ -88,7 +88,7 @@ class FsqAudioTokenizer:
         return codes
 
     def decode(self, codes: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
-        """float32 [N * samples_per_code] of each code sequence, by Griffin-Lim. ValueError for a code outside the book."""
+        """float32 [N * samples_per_code] of each, by Griffin-Lim. ValueError for a code outside the code book."""
         empty = np.zeros(0, dtype=np.float32)
         return [self._log_mel.waveform(mel_TM) if len(mel_TM) else empty for mel_TM in self.decode_log_mels(codes)]
 
@@ -114,7 +114,7 @@ class FsqAudioTokenizer:
             if sequence.ndim != 1:
                 raise ValueError(f"a clip of codes has shape {list(sequence.shape)}; give one axis")
             if len(sequence) and (sequence.min() < 0 or sequence.max() >= self.vocab_size):
-                raise ValueError(f"an audio code lies outside 0..{self.vocab_size - 1}; was it made by another tokenizer?")
+                raise ValueError(f"an audio code lies outside 0..{self.vocab_size - 1}; use the tokenizer that made it")
 
     @property
     def _device(self) -> torch.device:

@@ -1,6 +1,6 @@
 """Image autoencoder: patches, convolutions between patches, FSQ, and back.
 
-Shape legend: B images, Y X pixels, C channels, H hidden, G K rows and columns of the code grid, N = G*K codes, D code dimensions.
+Shape legend: B images, Y X pixels, C channels, G K rows and columns of the code grid, N = G*K codes, D code dimensions.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from triptych.models.fsq.quantizer import FiniteScalarQuantizer, Quantized
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FsqImageConfig:
-    """image_height, image_width: pixels, multiples of `patch_size`; what the tokenizer takes (the network takes any multiple).
+    """image_height, image_width: pixels, multiples of `patch_size` (the network takes any multiple).
 
     num_channels: 1 (grey) or 3. levels: FSQ levels per code dimension. One code per patch, in rows from the top left.
     """
@@ -43,7 +43,7 @@ class FsqImageConfig:
 
 
 class FsqImageAutoencoder(nn.Module):
-    """Pixels to a grid of codes to pixels. Residual layers see the neighbouring patches, so a code is read in context."""
+    """Pixels to a grid of codes to pixels. Residual layers see neighbouring patches, so a code is read in context."""
 
     def __init__(self, config: FsqImageConfig) -> None:
         super().__init__()

@@ -40,8 +40,8 @@ def image_data(images: Sequence[NDArray[np.uint8]], config: FsqImageConfig, seed
 class FsqImageTokenizer:
     """uint8 images [Y, X] (or [Y, X, 3]) to `num_codes_per_image` codes each, patches in rows from the top left.
 
-    The network runs in float64: a value would have to lie within about 1e-14 of a rounding boundary for the batch size or
-    the device to change its code.
+    The network runs in float64: a value would have to lie within about 1e-14 of a rounding boundary for the batch size
+    or the device to change its code.
     """
 
     modality: Modality = "image"
@@ -69,12 +69,12 @@ class FsqImageTokenizer:
     @torch.no_grad()
     def decode(self, codes: Sequence[NDArray[np.int64]]) -> list[NDArray[np.uint8]]:
         """The image of each code sequence. ValueError for a wrong number of codes or a code outside the code book."""
-        rows, columns = self.config.image_height // self.config.patch_size, self.config.image_width // self.config.patch_size
+        rows = self.config.image_height // self.config.patch_size
         images: list[NDArray[np.uint8]] = []
         for start in range(0, len(codes), _NUM_IMAGES_AT_ONCE):
             some = codes[start : start + _NUM_IMAGES_AT_ONCE]
             self._check_codes(some)
-            grid_BGK = torch.from_numpy(np.stack(some)).reshape(-1, rows, columns).to(self._device)
+            grid_BGK = torch.from_numpy(np.stack(some)).reshape(len(some), rows, -1).to(self._device)
             images.extend(self._images(grid_BGK))
         return images
 
@@ -90,7 +90,7 @@ class FsqImageTokenizer:
                 found, wanted = list(sequence.shape), [self.config.num_codes_per_image]
                 raise ValueError(f"an image of codes has shape {found}, not {wanted}; cut or fill it first")
             if sequence.min() < 0 or sequence.max() >= self.vocab_size:
-                raise ValueError(f"an image code lies outside 0..{self.vocab_size - 1}; was it made by another tokenizer?")
+                raise ValueError(f"an image code lies outside 0..{self.vocab_size - 1}; use the tokenizer that made it")
 
     @property
     def _device(self) -> torch.device:

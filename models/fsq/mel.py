@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class LogMelConfig:
-    """window_samples: length of the Hann window and of its Fourier transform. floor_decibels: what counts as silence, below
-    a full-scale sine. griffin_lim_momentum: 0 is the plain algorithm, 0.99 the fast one (Perraudin et al. 2013).
+    """window_samples: length of the Hann window and of its Fourier transform. floor_decibels: what counts as silence,
+    relative to a full-scale sine. griffin_lim_momentum: 0 is the plain method, 0.99 the fast one (Perraudin 2013).
     """
 
     sample_rate_hertz: int
@@ -31,8 +31,9 @@ class LogMelConfig:
 
     def __post_init__(self) -> None:
         if (self.window_samples - self.hop_samples) % 2 or self.window_samples < 2 * self.hop_samples:
+            sizes = f"window_samples {self.window_samples}, hop_samples {self.hop_samples}"
             raise ValueError(
-                f"window_samples {self.window_samples} must exceed hop_samples {self.hop_samples} twofold, by an even number"
+                f"{sizes}: the window must be at least two hops, their difference even; change one of them"
             )
         if not self.floor_decibels < 0:
             raise ValueError(f"floor_decibels is {self.floor_decibels}; choose a negative number such as -70")
@@ -41,7 +42,7 @@ class LogMelConfig:
 class LogMel(nn.Module):
     """Log-mel with values -1 at the silence floor and +1 at the amplitude of a full-scale sine. No parameters.
 
-    Frame t covers samples around t*hop + hop/2, so a clip of T*hop samples has exactly T frames; zeros are assumed outside.
+    Frame t is centred on t*hop + hop/2, so a clip of T*hop samples has exactly T frames; zeros are assumed outside.
     """
 
     window_S: Tensor
@@ -78,10 +79,10 @@ class LogMel(nn.Module):
         return 1 - 2 * nepers_BTM / self.floor_nepers
 
     def waveform(self, log_mel_TM: NDArray[np.floating]) -> NDArray[np.float32]:
-        """float32 [T*hop] in -1..1, phases found by Griffin-Lim from a seeded start: the same input gives the same output.
+        """float32 [T*hop] in -1..1, phases by Griffin-Lim from a seeded start: the same input gives the same output.
 
-        The magnitudes are the least-squares ones (pseudo-inverse of the filters), negative ones set to 0. A silent frame on
-        either side makes up for librosa's framing, which centres frame t on t*hop.
+        Magnitudes are the least-squares ones (pseudo-inverse of the filters), negative ones set to 0. A silent frame
+        on either side makes up for librosa's framing, which centres frame t on t*hop.
         """
         config, num_frames = self.config, len(log_mel_TM)
         nepers_TM = np.clip((1 - log_mel_TM.astype(np.float64)) / 2 * self.floor_nepers, self.floor_nepers, 0.5)

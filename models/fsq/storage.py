@@ -97,6 +97,8 @@ def fill(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
     """Copy loaded weights into the model. ValueError, naming the file, if names or shapes differ."""
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if wanted != {name: tensor.shape for name, tensor in state.items()}:
-        raise ValueError(f"{folder / WEIGHTS_FILE} holds other tensors than its config asks for; train the tokenizer again")
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE} holds other tensors than its config wants; train the tokenizer again"
+        )
     with torch.no_grad():
         model.load_state_dict(state)

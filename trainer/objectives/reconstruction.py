@@ -25,7 +25,7 @@ class ReconstructionConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ReconstructionTargets:
-    """values: float [B, L, ...], the input itself. mask: bool, broadcasts to it. weight: 0-d float, number of real elements."""
+    """values: float [B, L, ...], the input. mask: bool, broadcasts to it. weight: 0-d float, real elements."""
 
     values: Tensor
     mask: Tensor
@@ -51,7 +51,7 @@ class Reconstruction:
         return inputs, ReconstructionTargets(values=values, mask=mask, weight=weight)
 
     def loss(self, outputs: FsqOutputs, targets: ReconstructionTargets) -> LossTerms:
-        """Metrics: both errors per element; entropy (bits per code) and used share of the code book, of each micro-batch.
+        """Metrics: both errors per element; entropy in bits and used share of the code book, of each micro-batch.
 
         The last two are averages over micro-batches, so they read low where a micro-batch holds few codes.
         """
