@@ -17,10 +17,9 @@ from triptych.trainer.seams import LossTerms
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ReconstructionConfig:
-    """error: what is averaged over elements. num_codes: size of the code book, for the metrics."""
+    """error: what is averaged over elements."""
 
     error: Literal["absolute", "square"]
-    num_codes: int
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -33,10 +32,13 @@ class ReconstructionTargets:
 
 
 class Reconstruction:
-    """Mean error over the real elements of a batch: pixels in -1..1, or log-mel values."""
+    """Mean error over the real elements of a batch: pixels in -1..1, or log-mel values.
 
-    def __init__(self, config: ReconstructionConfig) -> None:
-        self.config = config
+    num_codes: size of the code book, for the metrics.
+    """
+
+    def __init__(self, config: ReconstructionConfig, num_codes: int) -> None:
+        self.config, self.num_codes = config, num_codes
 
     def prepare(self, batch: RawBatch, stream: Stream) -> tuple[FsqInputs, ReconstructionTargets]:
         """uint8 values become -1..1, others float32. `stream` is not used: nothing here is random."""
@@ -59,7 +61,7 @@ class Reconstruction:
         absolute, square = difference.abs().sum(), difference.square().sum()
         codes = outputs.codes_BN[outputs.mask_BN]
         num_codes = torch.tensor(float(codes.numel()), device=codes.device)
-        counts = torch.bincount(codes, minlength=self.config.num_codes).float()
+        counts = torch.bincount(codes, minlength=self.num_codes).float()
         entropy = torch.special.entr(counts / counts.sum()).sum() / torch.log(torch.tensor(2.0))
         used = (counts > 0).float().mean()
         metrics = {

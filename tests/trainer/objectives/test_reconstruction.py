@@ -27,7 +27,7 @@ def _outputs(values: torch.Tensor, codes: list[list[int]], lengths: list[int]) -
 
 
 def _loss(error, values, lengths, reconstruction, codes):
-    objective = Reconstruction(ReconstructionConfig(error=error, num_codes=4))
+    objective = Reconstruction(ReconstructionConfig(error=error), num_codes=4)
     _, targets = objective.prepare(_batch(values, lengths), STREAM)
     return objective.loss(_outputs(reconstruction, codes, lengths), targets)
 
@@ -51,7 +51,7 @@ def test_padding_has_no_gradient():
 
 
 def test_weights_of_micro_batches_add_up():
-    objective = Reconstruction(ReconstructionConfig(error="square", num_codes=4))
+    objective = Reconstruction(ReconstructionConfig(error="square"), num_codes=4)
     batch = _batch(torch.zeros(3, 4, 5), [1, 4, 2])
     weight = objective.prepare(batch, STREAM)[1].weight
     parts = [objective.prepare(batch.rows(start, start + 1), STREAM)[1].weight for start in range(3)]
@@ -59,7 +59,7 @@ def test_weights_of_micro_batches_add_up():
 
 
 def test_bytes_become_minus_one_to_one():
-    objective = Reconstruction(ReconstructionConfig(error="square", num_codes=4))
+    objective = Reconstruction(ReconstructionConfig(error="square"), num_codes=4)
     pixels = torch.from_numpy(np.array([0, 255], np.uint8)).reshape(1, 1, 2, 1)
     inputs, _ = objective.prepare(_batch(pixels, [1]), STREAM)
     assert inputs.values.flatten().tolist() == [-1.0, 1.0]
