@@ -6,6 +6,7 @@ vocabulary, sequence length and every optimizer value are our choices; the three
 """
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
@@ -45,6 +46,10 @@ class TrimodalRun:
     objective: MaskedDiffusionConfig = field(default_factory=MaskedDiffusionConfig)
     sampling: ModalitySamplers = field(default_factory=ModalitySamplers)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def data_folder(self) -> Path:
+        return Path(self.data.folder)
 
     @property
     def layout(self) -> SequenceLayout:

@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 
-from triptych.trainer.parallel.groups import Placement
+from triptych.trainer.parallel.placement import Placement
 
 
 def prepare_libraries() -> None:

@@ -59,9 +59,10 @@ class TensorBoard:
 
 def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:
     """The steps of a log up to a place, each place once: after a resume from an older checkpoint, the later writing counts."""
-    records: dict[int, StepRecord] = {}
+    records: list[StepRecord] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = StepRecord(**json.loads(line))
-        records = {tokens: kept for tokens, kept in records.items() if tokens < record.tokens} if record.tokens in records else records
-        records[record.tokens] = record
-    return [record for tokens, record in sorted(records.items()) if tokens <= upto_tokens]
+        while records and records[-1].tokens >= record.tokens:
+            records.pop()
+        records.append(record)
+    return [record for record in records if record.tokens <= upto_tokens]

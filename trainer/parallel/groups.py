@@ -11,14 +11,7 @@ from megatron.core import parallel_state
 from megatron.core.process_groups_config import ProcessGroupCollection
 from torch import Tensor
 
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Placement:
-    """Which process this is. The default is a run of one process; `torchrun` fills in the rest through launch."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
+from triptych.trainer.parallel.placement import Placement
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -1,0 +1,80 @@
+"""The demo's data and its judges: prose, handwritten digits with captions, spoken digits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.data_pipelines.corpus.make import CorpusConfig, Source, set_folder
+from triptych.data_pipelines.corpus.splits import Split
+from triptych.data_pipelines.shards.decode import DecodeConfig, decode_json, decode_member, decode_text
+from triptych.data_pipelines.shards.reader import ShardSet
+from triptych.data_pipelines.vocabulary import Modality
+from triptych.trainer.evaluation.judges import Judge, train_image_judge, train_speech_judge
+
+
+def corpus_config() -> CorpusConfig:
+    """About 1 MB of prose, 1,797 digits with four captions each, 2,350 spoken digits: made in 20 seconds on one core."""
+    return CorpusConfig()
+
+
+def raw_folder(folder: Path) -> Path:
+    """Where the raw shards are under a data folder."""
+    return folder / "raw"
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Labelled:
+    """Decoded items of one source and split: raw images or recordings, their captions, the digits that they show or say."""
+
+    items: list[NDArray[Any]]
+    captions: list[str]
+    digits: list[int]
+
+    def first(self, number: int) -> "Labelled":
+        return Labelled(items=self.items[:number], captions=self.captions[:number], digits=self.digits[:number])
+
+
+def load_labelled(folder: Path, source: Source, modality: Modality, split: Split) -> Labelled:
+    """All of a source's split, in the order of its samples. ValueError for missing or damaged shards."""
+    rows = list(_labelled(set_folder(raw_folder(folder), source, split), modality))
+    items, captions, digits = (list(column) for column in zip(*rows, strict=True))
+    return Labelled(items=items, captions=captions, digits=digits)
+
+
+def load_prose(folder: Path, split: Split) -> list[str]:
+    """The documents of the text source."""
+    shards = ShardSet.open(set_folder(raw_folder(folder), "text", split))
+    return [decode_text(sample.key, sample.members["txt"], DecodeConfig()) for sample in shards]
+
+
+def _labelled(folder: Path, modality: Modality) -> Iterator[tuple[NDArray[Any], str, int]]:
+    config = DecodeConfig()
+    extension = {"image": "png", "audio": "flac"}[modality]
+    for sample in ShardSet.open(folder):
+        raw = decode_member(sample.key, modality, sample.members[extension], config)
+        caption = decode_text(sample.key, sample.members["txt"], config)
+        yield raw, caption, int(decode_json(sample.key, sample.members["json"])["label"])
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Judges:
+    """Classifiers that have seen real training data alone."""
+
+    image: Judge
+    speech: Judge
+
+
+def train_judges(folder: Path) -> Judges:
+    """Fit both judges in seconds."""
+    images, clips = ((load_labelled(folder, *of, "train"), load_labelled(folder, *of, "validation")) for of in _JUDGED)
+    return Judges(
+        image=train_image_judge(images[0].items, images[0].digits, images[1].items, images[1].digits),
+        speech=train_speech_judge(clips[0].items, clips[0].digits, clips[1].items, clips[1].digits),
+    )
+
+
+_JUDGED: tuple[tuple[Source, Modality], ...] = (("digits", "image"), ("speech", "audio"))

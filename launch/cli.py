@@ -1,0 +1,138 @@
+"""The console script `triptych`. Commands import what they need when they run, so that --help is quick."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from triptych.launch.errors import one_line_errors
+
+app = typer.Typer(
+    name="triptych",
+    help="Masked diffusion transformers over text, image and audio tokens.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Make, encode, verify and count shards.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Train tokenizers.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, e.g. fit.logical_batch=32. Repeatable.")
+]
+RunFolder = Annotated[Path, typer.Argument(help="Directory of a trained run.")]
+
+
+@app.command()
+def demo(
+    run_dir: Annotated[Path, typer.Option(help="Where the run and its report go.")] = Path("runs/demo"),
+    data_dir: Annotated[Path, typer.Option(help="Where data and tokenizers go; reused if there.")] = Path("data/demo"),
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted demo.")] = False,
+) -> None:
+    """Make data, train tokenizers and the small model, sample all three modalities, write report.html: minutes on 2 CPU cores."""
+    from triptych.launch.commands.demo import demo as command
+
+    command(run_dir, data_dir, settings or [], resume=resume, command=_command_line())
+
+
+@app.command()
+def train(
+    run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_demo.")],
+    run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; runs/RUN if not given.")] = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run directory.")] = False,
+    describe: Annotated[bool, typer.Option(help="Print settings and exact parameter counts, and stop.")] = False,
+) -> None:
+    """Train a run, alone or under torchrun."""
+    from triptych.launch.commands.train import train as command
+
+    command(run, run_dir, settings or [], resume=resume, describe=describe, command=_command_line())
+
+
+@app.command()
+def sample(
+    run_dir: RunFolder,
+    task: Annotated[str, typer.Option(help="t2i, t2s, i2t, s2t or text.")] = "t2i",
+    prompt: Annotated[list[str] | None, typer.Option(help="Caption (t2i, t2s) or beginning (text). Repeatable.")] = None,
+    file: Annotated[list[Path] | None, typer.Option(help="Image (i2t) or recording (s2t). Repeatable.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for what is generated.")] = Path("samples"),
+    num: Annotated[int, typer.Option(help="Samples per prompt or file.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+    settings: Settings = None,
+) -> None:
+    """Generate from a trained run: images, speech, captions, transcripts, text."""
+    from triptych.launch.commands.sample import sample as command
+
+    command(run_dir, task, prompt or [], file or [], out, num=num, seed=seed, settings=settings or [])
+
+
+@app.command()
+def evaluate(
+    run_dir: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="Where to write the scores as JSON.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Score a trained run on held-out data: likelihood bound per modality, judged samples, character errors."""
+    from triptych.launch.commands.evaluate import evaluate as command
+
+    command(run_dir, out, settings or [])
+
+
+@data_app.command("make")
+def data_make(folder: Annotated[Path, typer.Argument(help="Where the raw shards go.")] = Path("data/demo/raw")) -> None:
+    """Make the demo's raw data on this machine: prose, digits with captions, spoken digits."""
+    from triptych.launch.commands.data import make as command
+
+    command(folder)
+
+
+@data_app.command("encode")
+def data_encode(
+    source: Annotated[Path, typer.Argument(help="Folder of raw shards (one set).")],
+    target: Annotated[Path, typer.Argument(help="Folder for the encoded shards.")],
+    tokenizers: Annotated[Path, typer.Option(help="Folder with one tokenizer per modality.")] = Path("data/demo/tokenizers"),
+    max_damaged: Annotated[int, typer.Option(help="Damaged samples to skip before giving up.")] = 0,
+) -> None:
+    """Encode raw shards to shards of codes."""
+    from triptych.launch.commands.data import encode as command
+
+    command(source, target, tokenizers, max_damaged=max_damaged)
+
+
+@data_app.command("verify")
+def data_verify(folder: Annotated[Path, typer.Argument(help="Folder of shards (one set).")]) -> None:
+    """Check every byte of a set of shards against its manifest."""
+    from triptych.launch.commands.data import verify as command
+
+    command(folder)
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    modality: Annotated[str, typer.Argument(help="text, image or audio.")],
+    data: Annotated[Path, typer.Option(help="Raw corpus, as `triptych data make` writes it.")] = Path("data/demo/raw"),
+    out: Annotated[Path, typer.Option(help="Folder for the tokenizers.")] = Path("data/demo/tokenizers"),
+    settings: Settings = None,
+) -> None:
+    """Train a tokenizer: byte-level BPE for text, FSQ autoencoders for image and audio."""
+    from triptych.launch.commands.tokenizer import train as command
+
+    command(modality, data, out, settings or [])
+
+
+def main(arguments: Sequence[str] | None = None, prefix: Sequence[str] = ()) -> None:
+    """Entry point. `--traceback` anywhere shows where an error came from."""
+    given = [*prefix, *(sys.argv[1:] if arguments is None else arguments)]
+    show_traceback = "--traceback" in given
+    with one_line_errors(show_traceback=show_traceback):
+        app(args=[argument for argument in given if argument != "--traceback"], standalone_mode=True)
+
+
+def _command_line() -> str:
+    return " ".join(["triptych", *sys.argv[1:]])

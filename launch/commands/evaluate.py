@@ -1,0 +1,38 @@
+"""`triptych evaluate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from triptych.launch.environment import prepare_libraries
+from triptych.launch.run_directory import RunDirectory
+
+
+def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
+    """Score a run on held-out data; writes evaluation.json beside its checkpoints."""
+    prepare_libraries()
+    from triptych.configs.digits_evaluation import evaluate_run
+    from triptych.data_pipelines.shards.atomic import write_file
+    from triptych.launch.trained import open_trained
+
+    with open_trained(RunDirectory(folder=run_dir), settings, seed=0) as trained:
+        mixture = trained.run.build_mixture(trained.tokenizers, "validation")
+        evaluation = evaluate_run(trained.run, trained.generator, trained.tokenizers, mixture)
+    target = out or run_dir / "evaluation.json"
+    write_file(target, (evaluation.scores.dumps() + "\n").encode())
+    Console().print(scores_table(evaluation.scores.to_json()))
+    print(f"written to {target}")
+
+
+def scores_table(scores: dict[str, object]) -> Table:
+    """Every number among the scores, with the interval of each accuracy."""
+    table = Table("score", "value", "95 % interval")
+    confidence = scores.get("confidence", {})
+    for name, value in scores.items():
+        if isinstance(value, int | float):
+            entry = confidence.get(name) if isinstance(confidence, dict) else None
+            interval = "{:.3f} to {:.3f}".format(*entry["interval_95"]) if entry else ""
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else f"{value:,}", interval)
+    return table

@@ -1,0 +1,60 @@
+"""A trained run, ready to generate."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from triptych.configs.token_data import Tokenizers, load_tokenizers
+from triptych.configs.tree import with_settings
+from triptych.configs.trimodal import TrimodalRun
+from triptych.kernels.philox import Stream
+from triptych.launch.run_directory import RunDirectory
+from triptych.models.diffusion.sampling import Sampler
+from triptych.trainer.checkpoint.format import read_part, read_state
+from triptych.trainer.checkpoint.store import require_identity, require_parameters
+from triptych.trainer.generation import Generator
+from triptych.trainer.parallel.groups import Groups, process_groups
+from triptych.trainer.parallel.placement import Placement
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Trained:
+    """A run's settings, its tokenizers, and a generator over its newest checkpoint."""
+
+    run: TrimodalRun
+    tokenizers: Tokenizers
+    generator: Generator
+    model: torch.nn.Module
+    tokens: int
+
+
+@contextmanager
+def open_trained(directory: RunDirectory, settings: Sequence[str], seed: int) -> Iterator[Trained]:
+    """Load a run from its directory. ValueError for a missing, damaged or foreign checkpoint or tokenizer."""
+    run = with_settings(directory.read(), settings)
+    with process_groups(Placement()) as groups:
+        yield load_trained(directory, run, groups, seed)
+
+
+def load_trained(directory: RunDirectory, run: TrimodalRun, groups: Groups, seed: int) -> Trained:
+    """As `open_trained`, within process groups that are open."""
+    tokenizers = load_tokenizers(run.data_folder)
+    folder = directory.newest_checkpoint()
+    state = read_state(folder)
+    require_identity(folder, state["identity"], run.identity(tokenizers))
+    weights = read_part(folder, "weights")
+    model = run.build_model(groups)
+    require_parameters(folder, weights, dict(model.named_parameters()))
+    model.load_state_dict(weights, strict=False)  # megatron-core's empty `_extra_state` entries are in no checkpoint
+    model.to(groups.device).eval()
+    generator = Generator(
+        denoiser=model,
+        sampler=Sampler(run.sampling, run.model.vocabulary),
+        layout=run.layout,
+        stream=Stream(seed=seed),
+        device=groups.device,
+        batch_size=run.evaluation.batch_size,
+    )
+    return Trained(run=run, tokenizers=tokenizers, generator=generator, model=model, tokens=state["tokens"])
