@@ -1,6 +1,6 @@
-"""The page that a run leaves behind: report.html for people, report.json for programs."""
+"""The page that a run leaves behind: report.html for people, report.json for programs.
 
-from triptych.launch.report.data import ReportData
-from triptych.launch.report.write import write_report
-
-__all__ = ["ReportData", "write_report"]
+`data.ReportData` is what a report shows, `history.training_history` makes its curves from a run's log,
+`write.write_report` writes both files. Nothing is imported here: the terminal's display shares `numbers` and must start
+fast.
+"""

@@ -79,4 +79,4 @@ def _noise_bins(training: Training) -> Chart:
         x_range=(0.0, 1.0),
         format_x=lambda share: percent(share, 0),
     )
-    return Chart(name="Cross-entropy by noise", unit="nats per masked token", svg=svg, legend=tuple(legend))
+    return Chart(name="Loss by noise", unit="cross-entropy, nats per masked token", svg=svg, legend=tuple(legend))

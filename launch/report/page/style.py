@@ -145,7 +145,7 @@ audio { display: block; width: 100%; height: 34px; margin-top: 8px; border-radiu
 .caption q { quotes: "“" "”" }
 .strip { display: flex; flex-wrap: wrap; gap: 12px 14px; padding: 4px 2px 0 }
 .strip figure { margin: 0; flex: none; text-align: center; font-size: .74rem; color: var(--muted) }
-.stack { position: relative; width: 76px; height: 76px; margin-bottom: 5px }
+.stack { position: relative; width: 80px; height: 80px; margin-bottom: 5px }
 .stack img { width: 100%; height: 100% }
 .strip .spectrum { width: 150px; height: 76px; margin-bottom: 5px }
 .strip.big { justify-content: flex-start }

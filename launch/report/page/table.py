@@ -10,8 +10,8 @@ from triptych.trainer.evaluation.scores import Scores
 TASKS = {
     "t2i": ("i", "generated digits that the judge reads as asked"),
     "t2s": ("a", "generated words that the judge hears as asked"),
-    "i2t": ("t", "captions of held-out images that name the digit shown"),
-    "s2t": ("t", "transcripts of held-out recordings that name the digit said"),
+    "i2t": ("t", "held-out images whose caption names the digit"),
+    "s2t": ("t", "held-out recordings whose transcript names the digit"),
 }
 
 MEANINGS = {
