@@ -34,6 +34,7 @@ class Espeak:
         import espeakng_loader
 
         self._chunks: list[NDArray[np.int16]] = []
+        self._error: BaseException | None = None
         self._callback = _Callback(self._receive)  # kept: the library holds only its address
         self._folder = tempfile.TemporaryDirectory(prefix="espeak-")
         folder = Path(self._folder.name)
@@ -60,7 +61,10 @@ class Espeak:
         self._library.espeak_SetParameter(_WORDS_PER_MINUTE, words_per_minute, 0)
         self._chunks.clear()
         data = text.encode()
+        self._error = None
         status = self._library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None)
+        if self._error is not None:
+            raise self._error
         if status != 0 or not any(chunk.any() for chunk in self._chunks):
             raise ValueError(f"espeak-ng says nothing for {text!r}; give it words")
         return np.concatenate(self._chunks).astype(np.float32) / np.float32(32768)
@@ -81,6 +85,10 @@ class Espeak:
         self.close()
 
     def _receive(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: int | None) -> int:
-        if samples and count > 0:
-            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        try:
+            if samples and count > 0:
+                self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        except BaseException as error:  # noqa: BLE001 - ctypes would swallow it, Ctrl-C too; `say` raises it again
+            self._error = error
+            return 1  # stop speaking
         return 0

@@ -38,30 +38,37 @@ def encode_shards(
     target_folder: Path,
     tokenizers: Mapping[Modality, Tokenizer],
     config: EncodeConfig | None = None,
+    *,
+    shard_numbers: range | None = None,
 ) -> Manifest:
-    """Write the codes of every sample of `source_folder` to `target_folder`, all or nothing; samples keep key, order
-    and `.json`.
+    """Write the codes of every sample of `source_folder` to `target_folder`, all or nothing.
 
-    Each member that one of the tokenizers takes becomes codes; a text sample is one document. Damaged samples are left
-    out and named in the manifest. ValueError once they are more than `max_damaged`, or if no member is for any of the
-    tokenizers.
+    Each member that one of the tokenizers takes becomes codes; a text sample is one document. Samples keep key, order
+    and `.json`. Damaged ones are left out and named in the manifest. shard_numbers: only these shards of the source, so
+    that many processes may each encode some of them and `join_sets` make them one.
+
+    ValueError once more than `max_damaged` samples are damaged, if no member is for any of the tokenizers, or if there
+    is no such shard.
     """
     config = config or EncodeConfig()
     source = ShardSet.open(source_folder)
+    shards = source.manifest.shards
+    numbers = range(len(shards)) if shard_numbers is None else shard_numbers
+    if any(not 0 <= number < len(shards) for number in numbers):
+        raise ValueError(f"{source_folder} has {len(shards)} shards, not {numbers}; give numbers below {len(shards)}")
     provenance = {
         "source": source.manifest.provenance,
-        "source_shards": [shard.sha256 for shard in source.manifest.shards],
+        "source_shards": {shards[number].name: shards[number].sha256 for number in numbers},
     }
     found: set[Modality] = set()
     with atomic_folder(target_folder) as partial:
         with ShardWriter(partial, config.shards, provenance=provenance) as writer:
-            samples = _sound_samples(source, tuple(tokenizers), writer, config)
+            samples = _sound_samples(source, numbers, tuple(tokenizers), writer, config)
             while batch := list(itertools.islice(samples, config.batch_samples)):
                 found |= _write_batch(batch, tokenizers, writer)
             if not found:
-                raise ValueError(
-                    f"{source_folder} has nothing for a tokenizer of {', '.join(tokenizers)}; give another one"
-                )
+                kinds = ", ".join(tokenizers)
+                raise ValueError(f"{source_folder} has nothing for a tokenizer of {kinds}; give another one")
             writer.set_tokenizers(
                 {
                     modality: TokenizerRecord(fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
@@ -73,9 +80,13 @@ def encode_shards(
 
 
 def _sound_samples(
-    source: ShardSet, modalities: tuple[Modality, ...], writer: ShardWriter, config: EncodeConfig
+    source: ShardSet,
+    numbers: range,
+    modalities: tuple[Modality, ...],
+    writer: ShardWriter,
+    config: EncodeConfig,
 ) -> Iterator[_RawSample]:
-    for index in range(len(source)):
+    for index in itertools.chain.from_iterable(map(source.samples_of_shard, numbers)):
         try:
             yield _decode(source, index, modalities, config.decode)
         except DamagedSample as error:

@@ -66,12 +66,15 @@ class ShardSet:
             raise IndexError(f"sample {index} of {len(self)} in {self.folder}")
         index %= len(self)
         number = bisect.bisect_right(self._ends, index)
-        first = self._ends[number - 1] if number else 0
-        return self._shard(number).sample(index - first)
+        return self._shard(number).sample(index - self.samples_of_shard(number).start)
 
     def __iter__(self) -> Iterator[Sample]:
         """All samples in order. A DamagedSample ends the iteration: use `read` to go on after it."""
         return (self.read(index) for index in range(len(self)))
+
+    def samples_of_shard(self, number: int) -> range:
+        """Absolute indices of the samples in one shard."""
+        return range(self._ends[number - 1] if number else 0, self._ends[number])
 
     def members(self, extension: str) -> Iterator[tuple[str, bytes | None]]:
         """Key and one member of every sample in order, without reading the others; None where a sample lacks it."""

@@ -40,6 +40,11 @@ class ShardConfig:
     max_shard_samples: int = 100_000
 
 
+def shard_names(number: int) -> tuple[str, str]:
+    """File names of a shard and its index."""
+    return f"shard-{number:06d}.tar", f"shard-{number:06d}.index.npy"
+
+
 class ShardWriter:
     """Writes samples to `folder` (which exists) in the order given; the manifest comes last, when the `with` block
     ends well.
@@ -117,7 +122,7 @@ class _OpenShard:
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
-        self._name = f"shard-{number:06d}.tar"
+        self._name, self._index_name = shard_names(number)
         self._file: BinaryIO = open(folder / self._name, "xb")  # noqa: SIM115 - closed by finish or abandon
         self._digest = hashlib.sha256()
         self._size = 0
@@ -151,11 +156,11 @@ class _OpenShard:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        index, name = pack_index(self._rows), self._name.replace(".tar", ".index.npy")
-        write_file(self._folder / name, index)
+        index = pack_index(self._rows)
+        write_file(self._folder / self._index_name, index)
         return Shard(
             name=self._name,
-            index=name,
+            index=self._index_name,
             num_bytes=self._size,
             num_samples=len(self._rows),
             sha256=self._digest.hexdigest(),

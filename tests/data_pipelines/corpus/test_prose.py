@@ -1,5 +1,7 @@
 """Prose is kept, code and markup are not, and nothing comes twice."""
 
+import itertools
+
 import pytest
 
 from triptych.data_pipelines.corpus.text import Document, TextConfig, documents, fingerprint, prose_paragraphs, split_of
@@ -68,7 +70,7 @@ def test_no_paragraph_comes_twice(found):
 
 
 def test_order_is_the_same_every_time(found):
-    assert list(documents(TextConfig())) == found
+    assert list(itertools.islice(documents(TextConfig()), 300)) == found[:300]
 
 
 def test_splits_share_no_paragraph(found):

@@ -43,6 +43,16 @@ def test_closing_twice_is_safe():
         assert len(_say(another)) > 0
 
 
+def test_interrupt_while_it_speaks_is_not_lost(monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with Espeak(0) as espeak:
+        monkeypatch.setattr(np.ctypeslib, "as_array", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _say(espeak)
+
+
 def test_unknown_voice():
     with Espeak(0) as espeak, pytest.raises(ValueError, match="espeak-ng has no voice 'martian'"):
         _say(espeak, voice="martian")

@@ -82,6 +82,12 @@ def test_one_more_than_the_limit_ends_it_in_one_line(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
 
 
+def test_a_shard_that_is_not_there(tmp_path):
+    raw = make_set(tmp_path, "raw", mixed_samples(), max_shard_samples=3)
+    with pytest.raises(ValueError, match=r"/raw has 3 shards, not range\(2, 4\); give numbers below 3"):
+        encode_shards(raw, tmp_path / "codes", TOKENIZERS, shard_numbers=range(2, 4))
+
+
 def test_flipped_byte_in_a_shard_counts_as_damaged(tmp_path):
     path = make_set(tmp_path, "raw", mixed_samples()) / "shard-000000.tar"
     data = bytearray(path.read_bytes())

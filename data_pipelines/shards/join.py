@@ -1,0 +1,54 @@
+"""Several sets of shards as one, without copying: how the parts that many machines encoded become one set."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from triptych.data_pipelines.shards.atomic import atomic_folder
+from triptych.data_pipelines.shards.manifest import Manifest, Shard, read_manifest, write_manifest
+from triptych.data_pipelines.shards.reader import check_size
+from triptych.data_pipelines.shards.writer import shard_names
+
+
+def join_sets(folders: Sequence[Path], target: Path) -> Manifest:
+    """Make `target` of all samples of `folders`, in that order. Files are hard links, so `folders` may go afterwards.
+
+    ValueError if a folder is not whole, if their codes are of different tokenizers, or if `target` is on another file
+    system.
+    """
+    manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        if manifest.tokenizers != manifests[0].tokenizers:
+            raise ValueError(f"{folder} and {folders[0]} are of different tokenizers; encode one of them again")
+    with atomic_folder(target) as partial:
+        joined = Manifest(
+            shards=tuple(_link_all(folders, manifests, partial)),
+            provenance={"parts": [manifest.provenance for manifest in manifests]},
+            tokenizers=manifests[0].tokenizers if manifests else {},
+            damaged=tuple(damaged for manifest in manifests for damaged in manifest.damaged),
+        )
+        write_manifest(partial, joined)
+    return joined
+
+
+def _link_all(folders: Sequence[Path], manifests: Sequence[Manifest], target: Path) -> Iterator[Shard]:
+    number = 0
+    for folder, manifest in zip(folders, manifests, strict=True):
+        for shard in manifest.shards:
+            check_size(folder, shard)
+            name, index = shard_names(number)
+            _link(folder / shard.name, target / name)
+            _link(folder / shard.index, target / index)
+            yield replace(shard, name=name, index=index)
+            number += 1
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise ValueError(f"{source} is on another file system; choose a folder beside it") from error
+        raise
