@@ -54,7 +54,7 @@ def spectrogram_uri(clip: Clip) -> str:
     """PNG of the log-mel spectrogram, low frequencies at the bottom, RANGE_DECIBELS from black to the loudest point."""
     window, hop = (int(seconds * clip.sample_rate_hertz) for seconds in (WINDOW_SECONDS, HOP_SECONDS))
     samples_N = np.nan_to_num(np.asarray(clip.samples, np.float32), posinf=0.0, neginf=0.0)
-    samples_N = np.pad(samples_N, (0, max(0, window - len(samples_N))))
+    samples_N = np.pad(samples_N, (0, max(0, 2 * window - len(samples_N))))
     power_MT = librosa.feature.melspectrogram(
         y=samples_N, sr=clip.sample_rate_hertz, n_fft=2 * window, win_length=window, hop_length=hop, n_mels=NUM_BANDS
     )
