@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from triptych.data_pipelines.corpus.words import DIGIT_WORDS
 from triptych.launch.report.data import DigitRow, JudgedImage, ReportData, SpokenCaption
 from triptych.launch.report.media import clip_uri, image_uri, spectrogram_uri
 from triptych.launch.report.numbers import duration, fixed, percent, short
@@ -16,7 +17,6 @@ from triptych.launch.report.page.samples import SAMPLES, TRAINING
 from triptych.launch.report.page.style import CSS
 from triptych.launch.report.page.table import bars, cards, table
 from triptych.launch.report.page.template import HEAD, MACROS, NUMBERS, PAGE, RUN
-from triptych.trainer.evaluation.transcripts import DIGIT_WORDS
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.trainer.evaluation.transcripts import DIGIT_WORDS, character_error, edit_distance, named_digit
+from triptych.data_pipelines.corpus.words import DIGIT_WORDS
+from triptych.trainer.evaluation.transcripts import character_error, edit_distance, named_digit
 
 short = st.text(alphabet="abcß\U0001f600 ", max_size=12)
 
@@ -13,7 +14,7 @@ def test_a_word_or_a_numeral_names_its_digit(digit):
     assert [named_digit(text) for text in texts] == [digit] * 4
 
 
-@pytest.mark.parametrize("text", ["", "someone", "13", "thre", "two or three", "2 three", "3rd", "\x00\ud800"])
+@pytest.mark.parametrize("text", ["", "someone", "13", "thre", "two or three", "2 three", "\x00\ud800"])
 def test_no_digit_or_two_name_none(text):
     assert named_digit(text) is None
 
