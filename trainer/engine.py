@@ -8,6 +8,7 @@ from typing import Any, Literal
 import deepspeed
 import torch
 from deepspeed.utils import (
+    lazy_init_hp_params_optimizer_state,
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
@@ -68,9 +69,14 @@ class Engine:
         os.environ.setdefault("LOCAL_RANK", str(groups.placement.local_rank))  # DeepSpeed asserts it; torchrun sets it
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self._groups = groups
+        adamw = build_adamw(model, optimizer)
+        groups_of_parameters = [list(group["params"]) for group in adamw.param_groups]  # DeepSpeed puts flat ones in their place
+        self._deepspeed: Any
+        self._zero: Any
         self._deepspeed, self._zero, _, _ = deepspeed.initialize(
-            model=model, optimizer=build_adamw(model, optimizer), config=_deepspeed_config(config), mpu=ModelParallelUnit()
+            model=model, optimizer=adamw, config=_deepspeed_config(config), mpu=ModelParallelUnit()
         )
+        self._create_moments(groups_of_parameters)
 
     @property
     def module(self) -> nn.Module:
@@ -105,44 +111,44 @@ class Engine:
     def named_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield (name, {"weight", "exp_avg", "exp_avg_sq"}), full fp32 tensors on the CPU, one parameter at a time.
 
-        A collective over the data-parallel ranks: every rank must run the iterator to its end. The moments are missing before the
-        first step.
+        A collective over the data-parallel ranks: every rank must run the iterator to its end.
         """
-        has_moments = bool(self._zero.optimizer.state)
         for name, parameter in self.module.named_parameters():
-            state = {"weight": safe_get_full_fp32_param(parameter).cpu()}
-            if has_moments:
-                state |= {key: safe_get_full_optimizer_state(parameter, key).cpu() for key in MOMENTS}
-            yield name, state
+            moments = {key: safe_get_full_optimizer_state(parameter, key).cpu() for key in MOMENTS}
+            yield name, {"weight": safe_get_full_fp32_param(parameter).cpu(), **moments}
 
     @property
     def num_updates(self) -> int:
         """Optimizer steps taken, which Adam's bias correction needs."""
-        states = list(self._zero.optimizer.state.values())
-        return int(states[0]["step"]) if states else 0
+        return int(next(iter(self._moments().values()))["step"])
 
     @torch.no_grad()
     def load_named_state(self, state: Mapping[str, Mapping[str, Tensor]], num_updates: int) -> None:
         """Put back what `named_state` yielded, in any number of data-parallel ranks."""
-        if num_updates:
-            self._make_moments(num_updates)
         for name, parameter in self.module.named_parameters():
-            saved = state[name]
-            weight = saved["weight"].to(parameter.device)
-            parameter.copy_(weight)
-            safe_set_full_fp32_param(parameter, weight)
-            if num_updates:
-                for key in MOMENTS:
-                    safe_set_full_optimizer_state(parameter, saved[key].to(parameter.device), key)
+            saved = {key: tensor.to(parameter.device) for key, tensor in state[name].items()}
+            parameter.copy_(saved["weight"])
+            safe_set_full_fp32_param(parameter, saved["weight"])
+            for key in MOMENTS:
+                safe_set_full_optimizer_state(parameter, saved[key], key)
+        for moments in self._moments().values():
+            moments["step"].fill_(num_updates)
 
-    def _make_moments(self, num_updates: int) -> None:
-        """Create the optimizer's state, which torch makes in its first step, and link it to the parameters as DeepSpeed then does."""
-        state = self._zero.optimizer.state
-        for partition in self._zero.single_partition_of_fp32_groups:
-            state[partition] = {key: torch.zeros_like(partition) for key in MOMENTS}
-            state[partition]["step"] = torch.tensor(float(num_updates), device=partition.device)
-        for parameters, partition in zip(self._zero.bit16_groups, self._zero.single_partition_of_fp32_groups, strict=True):
-            deepspeed.utils.lazy_init_hp_params_optimizer_state(parameters, partition, state)
+    def _moments(self) -> dict[Tensor, dict[str, Tensor]]:
+        """The optimizer's state, by flat partition."""
+        return self._zero.optimizer.state
+
+    def _create_moments(self, groups_of_parameters: Sequence[Sequence[nn.Parameter]]) -> None:
+        """Make the optimizer's state, which torch would make in its first step, and link it to the parameters.
+
+        DeepSpeed 0.19.8 links all parameter groups after the first group's first step, when the others have no state yet, and
+        never again: their moments could then not be read.
+        """
+        for parameters, group in zip(groups_of_parameters, self._zero.optimizer.param_groups, strict=True):
+            (partition,) = group["params"]
+            state: dict[str, Tensor] = {key: torch.zeros_like(partition) for key in MOMENTS}
+            self._moments()[partition] = {"step": torch.zeros((), device=partition.device), **state}
+            lazy_init_hp_params_optimizer_state(parameters, partition, self._moments())
 
 
 def _deepspeed_config(config: EngineConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     tokens-000000012345/
         state.json              format, clock, cursor, identity, sha256 of each file
         weights.safetensors     name -> fp32
-        exp_avg.safetensors     name -> fp32        (absent before the first step)
+        exp_avg.safetensors     name -> fp32
         exp_avg_sq.safetensors  name -> fp32
 
 The folder appears under its name by one rename, after everything in it is on the disk: it is whole or it is not there.

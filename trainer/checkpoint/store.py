@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from triptych.trainer.checkpoint.config import CheckpointConfig
+from triptych.trainer.engine import MOMENTS
 from triptych.trainer.checkpoint.format import complete_checkpoints, read_part, read_state, write_checkpoint
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.state import TrainState
@@ -59,10 +60,9 @@ class CheckpointStore:
         require_identity(folder, document["identity"], self._identity)
         weights = read_part(folder, "weights")
         named: dict[str, dict[str, Tensor]] = {name: {"weight": tensor} for name, tensor in weights.items()}
-        if document["num_updates"]:
-            for key in ("exp_avg", "exp_avg_sq"):
-                for name, tensor in read_part(folder, key).items():
-                    named[name][key] = tensor
+        for key in MOMENTS:
+            for name, tensor in read_part(folder, key).items():
+                named[name][key] = tensor
         require_parameters(folder, weights, dict(state.engine.module.named_parameters()))
         state.engine.load_named_state(named, document["num_updates"])
         state.tokens, state.step, state.cursor = document["tokens"], document["step"], document["cursor"]

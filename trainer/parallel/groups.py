@@ -55,26 +55,18 @@ class Groups:
 
 
 @contextmanager
-def process_groups(
-    placement: Placement, *, store: dist.Store | None = None, timeout_seconds: float = 600.0
-) -> Iterator[Groups]:
-    """Open the process groups of a run and close them again.
+def process_groups(placement: Placement, *, timeout_seconds: float = 600.0) -> Iterator[Groups]:
+    """Open the process groups of a run and close them again; a default group that is open already is used and left open.
 
-    With one process nothing is listened on (an in-memory store). With several, rendezvous is torchrun's environment unless `store` is
-    given. NCCL where CUDA is present, else gloo.
+    With one process nothing is listened on (an in-memory store). With several, rendezvous is torchrun's environment. NCCL where
+    CUDA is present, else gloo.
     """
     device = torch.device("cuda", placement.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if store is None and placement.world_size == 1:
-        store = dist.HashStore()
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=store,
-        rank=placement.rank if store is not None else -1,
-        world_size=placement.world_size if store is not None else -1,
-        timeout=timedelta(seconds=timeout_seconds),
-    )
+    owns_default_group = not dist.is_initialized()
+    if owns_default_group:
+        _join(placement, "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds))
     try:
         parallel_state.initialize_model_parallel()
         yield Groups(
@@ -82,4 +74,12 @@ def process_groups(
         )
     finally:
         parallel_state.destroy_model_parallel()
-        dist.destroy_process_group()
+        if owns_default_group:
+            dist.destroy_process_group()
+
+
+def _join(placement: Placement, backend: str, timeout: timedelta) -> None:
+    if placement.world_size == 1:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+    else:
+        dist.init_process_group(backend, timeout=timeout)

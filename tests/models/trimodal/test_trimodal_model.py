@@ -1,0 +1,119 @@
+import dataclasses
+
+import pytest
+import torch
+from plain_transformer import plain_logits
+
+from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
+from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.trimodal.config import InitConfig, TrimodalConfig
+from triptych.models.trimodal.counts import parameter_counts
+from triptych.models.trimodal.model import TrimodalTransformer
+from triptych.trainer.parallel.groups import process_groups
+from triptych.trainer.parallel.placement import Placement
+
+BASE = TrimodalConfig(
+    vocabulary=Vocabulary(text=50, image=20, audio=30),
+    sequence_length=11,
+    hidden_size=32,
+    num_layers=2,
+    num_attention_heads=4,
+    num_query_groups=2,
+    ffn_hidden_size=56,
+    init=InitConfig(embedding_std=0.5, readout_std=0.2),
+)
+VARIANTS = {
+    "base": BASE,
+    "learned positions": dataclasses.replace(BASE, positions="rotary_and_learned"),
+    "norm after attention": dataclasses.replace(BASE, post_attention_norm="rms"),
+    "scaled residual": dataclasses.replace(BASE, residual_scale=0.5),
+    "one head per group": dataclasses.replace(BASE, num_query_groups=4, rope_base=500.0, norm_epsilon=1e-3),
+}
+
+
+@pytest.fixture(scope="module")
+def groups():
+    with process_groups(Placement()) as opened:
+        yield opened
+
+
+def example(padded):
+    generator = torch.Generator().manual_seed(3)
+    tokens_BS = torch.randint(0, BASE.vocabulary.size, (3, 11), generator=generator)
+    padding_BS = torch.zeros(3, 11, dtype=torch.bool)
+    padding_BS[1, 8:] = padding_BS[2, 5:] = True
+    rows = {"text": torch.tensor([0, 5, 7]), "image": torch.tensor([11, 23, 0, 0]), "audio": torch.tensor([32])}
+    return DiffusionInputs(tokens_BS=tokens_BS, rows=rows, padding_BS=padding_BS if padded else None)
+
+
+def build(config, groups):
+    model = TrimodalTransformer(config, groups.collection)
+    model.initialise(seed=7)
+    with torch.no_grad():  # norms start at one, which would hide a missing or misplaced gain
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(len(name)))
+    return model
+
+
+def relative(error, reference):
+    return (error - reference).abs().max() / reference.abs().max().clamp(min=1e-12)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_values_and_gradients_equal_the_plain_model(groups, variant, padded):
+    config, inputs = VARIANTS[variant], example(padded)
+    model = build(config, groups)
+    state = {name: p.detach().double().requires_grad_() for name, p in model.named_parameters()}
+    logits = model(inputs)
+    full = plain_logits(state, config, inputs.tokens_BS, inputs.padding_BS)
+    wanted = {modality: full[modality].flatten(0, 1)[rows] for modality, rows in inputs.rows.items()}
+    for modality in MODALITIES:
+        assert relative(logits[modality].double(), wanted[modality]) < 1e-5
+    sum((x.sin() * x).sum() for x in logits.values()).backward()
+    sum((x.sin() * x).sum() for x in wanted.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert relative(parameter.grad.double(), state[name].grad) < 1e-5, name
+
+
+def test_a_padded_position_changes_nothing(groups):
+    model, inputs = build(BASE, groups), example(padded=True)
+    other_BS = torch.where(inputs.padding_BS, BASE.vocabulary.mask, inputs.tokens_BS)
+    first, second = model(inputs), model(dataclasses.replace(inputs, tokens_BS=other_BS))
+    assert torch.equal(first["text"], second["text"])
+
+
+def test_initial_weights_depend_on_name_and_seed_alone(groups):
+    shallow, deep = (TrimodalTransformer(dataclasses.replace(BASE, num_layers=n), groups.collection) for n in (1, 3))
+    for model in (shallow, deep):
+        model.initialise(seed=1)
+    deep_state = dict(deep.named_parameters())
+    assert all(torch.equal(p, deep_state[name]) for name, p in shallow.named_parameters())
+    again = TrimodalTransformer(BASE, groups.collection)
+    again.initialise(seed=2)
+    assert not torch.equal(again.embedding.weight, shallow.embedding.weight)
+
+
+def test_counts_cover_every_parameter(groups):
+    model = build(VARIANTS["learned positions"], groups)
+    counts = parameter_counts(model)
+    assert sum(counts.values()) == sum(p.numel() for p in model.parameters())
+    assert counts["embedding"] == BASE.vocabulary.size * 32
+    assert counts["head image"] == 21 * 32
+    assert counts["positions"] == 11 * 32
+    assert counts["attention"] == 2 * (32 * 32 + 2 * 32 * 16 + 32 * 32)
+    assert counts["mlp"] == 2 * 3 * 32 * 56
+
+
+@pytest.mark.parametrize(
+    ("change", "mend"),
+    [
+        ({"num_attention_heads": 5}, "change hidden_size or num_attention_heads"),
+        ({"num_query_groups": 3}, "change one of them"),
+        ({"num_attention_heads": 32, "num_query_groups": 32}, "change num_attention_heads"),
+    ],
+)
+def test_shapes_that_do_not_divide_are_refused(change, mend):
+    with pytest.raises(ValueError, match=mend):
+        dataclasses.replace(BASE, **change)
