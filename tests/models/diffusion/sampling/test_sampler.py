@@ -135,6 +135,15 @@ def test_blocks_are_finished_from_left_to_right(rule):
             assert torch.equal(steps // 3, torch.arange(len(steps)) // 2)
 
 
+def test_each_block_is_revealed_in_equal_parts():
+    _, canvas = make_canvas()
+    modality_BS = torch.full((B, S), -1, dtype=torch.int8)
+    modality_BS[:, 1:9] = 0
+    canvas = replace(canvas, modality_BS=modality_BS)
+    states = list(sampler_of(block_length=4, num_steps=2).states(RowDenoiser(), canvas, STREAM))
+    assert [state.revealed_BS.sum(1).tolist() for state in states] == [[2] * B] * 4
+
+
 def test_modalities_follow_their_own_number_of_steps():
     _, canvas = make_canvas()
     config = ModalitySamplers(

@@ -49,6 +49,11 @@ def test_tiny_nucleus_keeps_the_likeliest_alone():
     )
 
 
+def test_nucleus_stops_where_its_mass_is_reached_exactly():
+    kept = nucleus(torch.tensor([[0.25, 0.5, 0.25]], dtype=torch.float64), 0.5)
+    assert kept.tolist() == [[0.0, 0.5, 0.0]]
+
+
 def test_extreme_draws_stay_on_ids_of_positive_probability():
     logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).expand(2, -1)
     ids_R, _ = draw(logits, torch.tensor([2.0**-53, 1 - 2.0**-53], dtype=torch.float64), 1.0, 1.0)
