@@ -150,6 +150,30 @@ def test_loss_is_unbiased_where_modalities_have_their_own_schedules():
     assert_unbiased(losses_N, gradients_NP, exact.detach(), exact_gradient.flatten())
 
 
+class Reversed:
+    """The schedule 1 - m(1-t), which a twin follows."""
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def level(self, t):
+        return 1 - self.schedule.level(1 - t)
+
+    def slope(self, t):
+        return self.schedule.slope(1 - t)
+
+
+def test_twins_with_their_own_schedules_follow_the_reversed_path():
+    schedules = ModalitySchedules(text=Linear(epsilon=EPSILON), image=CosineMdlm(epsilon=EPSILON))
+    each = [schedules.of(modality) for modality in MIXED]
+    table = random_table().requires_grad_()
+    exact = (exact_nelbo(table, each) + exact_nelbo(table, [Reversed(schedule) for schedule in each])) / 2
+    (exact_gradient,) = torch.autograd.grad(exact, table)
+    config = MaskedDiffusionConfig(schedules=schedules, pairing="complement")
+    losses_N, gradients_NP = estimates(table, MIXED, config)
+    assert_unbiased(losses_N, gradients_NP, exact.detach(), exact_gradient.flatten())
+
+
 def test_a_row_and_its_twin_are_negatively_correlated():
     """Where every cross-entropy is 1 a row's loss is k/m and its twin's (L-k)/(1-m), k of L masked: covariance -L.
 
