@@ -214,12 +214,12 @@ footer { padding-top: 48px; padding-bottom: 56px }
   .strip { gap: 10px }
   .strip .stack { width: 54px; height: 54px }
   .strip.big .stack { width: 71px; height: 71px }
-  .strip.big .spectrum { width: calc(50vw - 39px); height: 80px }
+  .strip.big .spectrum { width: calc(50vw - 46px); height: 80px }
   .listing { grid-template-columns: 1fr; gap: 0 }
   .listing dd { margin-bottom: 8px }
   .what { min-height: 0 }
   .wide { grid-template-columns: minmax(0, 1fr) }
-  .bar { grid-template-columns: 7em 1fr 3em }
+  .bar { grid-template-columns: 7.8em 1fr 3em }
 }
 @media print {
   nav { display: none }
