@@ -1,13 +1,14 @@
-"""Runs of the image and audio tokenizers: FSQ autoencoders (arXiv 2309.15505) small enough to train in seconds on a CPU.
+"""Runs of the image and audio tokenizers: FSQ autoencoders (arXiv 2309.15505) that train in seconds on a CPU.
 
 The clock counts codes. The figures behind every choice are in models/fsq/README.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from triptych.data_pipelines.raw import RawData
+from triptych.data_pipelines.tokenizers.text import TextTokenizer
 from triptych.models.fsq import (
     FsqAudioAutoencoder,
     FsqAudioConfig,
@@ -52,6 +53,22 @@ class TokenizerRun:
         if isinstance(self.model, FsqImageConfig):
             return image_data(raw, self.model, self.fit.seed)
         return audio_data(raw, self.model, self.fit.seed)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class TextTokenizerRun:
+    """A byte-level BPE of `vocab_size` codes."""
+
+    name: str
+    vocab_size: int
+
+    def train(self, texts: Iterable[str]) -> TextTokenizer:
+        return TextTokenizer.train(texts, self.vocab_size)
+
+
+def text_bpe_demo() -> TextTokenizerRun:
+    """Python's documentation and the captions. Command: `triptych tokenizer train text`, a few seconds."""
+    return TextTokenizerRun(name="text_bpe_demo", vocab_size=1024)
 
 
 def build_tokenizer(model: Autoencoder) -> FsqImageTokenizer | FsqAudioTokenizer:
@@ -107,6 +124,7 @@ def audio_fsq_demo() -> TokenizerRun:
                 griffin_lim_iterations=32,
                 griffin_lim_momentum=0.99,
             ),
+            peak_amplitude=0.7,
             frames_per_code=4,
             levels=(8, 8),
             hidden_size=128,

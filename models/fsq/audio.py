@@ -16,15 +16,23 @@ from triptych.models.fsq.quantizer import FiniteScalarQuantizer, Quantized
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FsqAudioConfig:
-    """frames_per_code: neighbouring log-mel frames behind one code. levels: FSQ levels per code dimension."""
+    """peak_amplitude: every clip is scaled to this largest sample first, for its level is no part of what is said (our
+    choice; the codes spend nothing on it). frames_per_code: neighbouring log-mel frames behind one code. levels: FSQ
+    levels per code dimension.
+    """
 
     kind: Literal["fsq_audio"] = "fsq_audio"
     mel: LogMelConfig
+    peak_amplitude: float
     frames_per_code: int
     levels: tuple[int, ...]
     hidden_size: int
     num_encoder_layers: int
     num_decoder_layers: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak_amplitude <= 1:
+            raise ValueError(f"peak_amplitude is {self.peak_amplitude}; choose a number in 0..1 such as 0.7")
 
     @property
     def samples_per_code(self) -> int:

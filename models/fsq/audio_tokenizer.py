@@ -21,6 +21,7 @@ from triptych.models.fsq.audio import FsqAudioAutoencoder, FsqAudioConfig
 from triptych.models.fsq.mel import LogMel
 
 _NUM_CLIPS_AT_ONCE = 32
+_SILENT_AMPLITUDE = 1e-4  # -80 dB, about three steps of 16-bit samples: nothing below is made louder
 
 
 def _check(clips: Sequence[NDArray[np.float32]]) -> None:
@@ -30,12 +31,17 @@ def _check(clips: Sequence[NDArray[np.float32]]) -> None:
             raise ValueError(f"clip {index} is {found}, the tokenizer takes finite float32 [samples]; convert it first")
 
 
+def _levelled(clip: NDArray[np.float32], config: FsqAudioConfig) -> NDArray[np.float32]:
+    peak = np.abs(clip).max()
+    return clip * (config.peak_amplitude / peak) if peak > _SILENT_AMPLITUDE else clip
+
+
 def _log_mels(clips: Sequence[NDArray[np.float32]], config: FsqAudioConfig, log_mel: LogMel) -> tuple[Tensor, Tensor]:
-    """float64 [B, T, M], zeros appended to every clip up to the longest; int64 [B], codes of each."""
+    """float64 [B, T, M] of levelled clips, zeros appended up to the longest; int64 [B], codes of each."""
     num_codes_B = torch.tensor([config.num_codes(len(clip)) for clip in clips])
     waveform_BS = torch.zeros(len(clips), int(num_codes_B.max()) * config.samples_per_code)
     for row_S, clip in zip(waveform_BS, clips, strict=True):
-        row_S[: len(clip)] = torch.from_numpy(clip)
+        row_S[: len(clip)] = torch.from_numpy(_levelled(clip, config))
     return log_mel(waveform_BS.to(log_mel.window_S.device)), num_codes_B
 
 
@@ -55,9 +61,10 @@ def audio_data(clips: Sequence[NDArray[np.float32]], config: FsqAudioConfig, see
 class FsqAudioTokenizer:
     """float32 clips [S] in -1..1 to ceil(S / samples_per_code) codes each; samples missing to the last code count as 0.
 
-    decode gives back num_codes * samples_per_code samples. An empty clip has no codes, and the other way round. Log-mel
-    and network run in float64, and padding is masked in every layer, so a clip's codes are the same in any batch: a
-    value would have to lie within about 1e-14 of a rounding boundary to differ.
+    Clips are brought to one level first; decode gives back num_codes * samples_per_code samples, at that level. An
+    empty clip has no codes, and the other way round. Log-mel and network run in float64, padding masked in every layer,
+    so a clip's codes are the same in any batch: a value would have to lie within about 1e-14 of a rounding boundary to
+    differ.
     """
 
     modality: Modality = "audio"

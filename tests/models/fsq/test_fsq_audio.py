@@ -28,7 +28,13 @@ MEL = LogMelConfig(
     griffin_lim_momentum=0.99,
 )
 CONFIG = FsqAudioConfig(
-    mel=MEL, frames_per_code=3, levels=(8, 5), hidden_size=8, num_encoder_layers=2, num_decoder_layers=2
+    mel=MEL,
+    peak_amplitude=0.7,
+    frames_per_code=3,
+    levels=(8, 5),
+    hidden_size=8,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
 )
 
 
@@ -64,6 +70,18 @@ def test_codes_are_the_same_alone_and_in_a_batch(tokenizer):
     clips = _clips(*np.random.default_rng(1).integers(1, 12_000, 40))
     together, alone = tokenizer.encode(clips), [tokenizer.encode([clip])[0] for clip in clips]
     assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_codes_do_not_depend_on_the_level(tokenizer):
+    (clip,) = _clips(8000)
+    loud, quiet = tokenizer.encode([clip, clip / 64])
+    assert np.array_equal(loud, quiet)
+
+
+def test_a_clip_below_the_silent_level_is_not_made_louder(tokenizer):
+    hiss = _clips(3200)[0] * 1e-5
+    silent, quiet = tokenizer.encode([np.zeros(3200, np.float32), hiss])
+    assert np.array_equal(silent, quiet)
 
 
 def test_waveforms_are_the_same_alone_and_in_a_batch(tokenizer):
