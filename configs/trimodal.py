@@ -87,8 +87,8 @@ def trimodal_demo() -> TrimodalRun:
     return TrimodalRun(
         name="trimodal_demo",
         model=TrimodalConfig(
-            vocabulary=Vocabulary(text=1024, image=64, audio=256),
-            sequence_length=48,
+            vocabulary=Vocabulary(text=1024, image=64, audio=64),
+            sequence_length=32,
             hidden_size=192,
             num_layers=3,
             num_attention_heads=6,
@@ -99,7 +99,7 @@ def trimodal_demo() -> TrimodalRun:
         ),
         data=TokenDataConfig(
             folder="data/demo",
-            regions=RegionSizes(text=12, image=16, audio=28),
+            regions=RegionSizes(text=8, image=16, audio=14),
             sources={
                 "text": SourceConfig(task="text", shards="text"),
                 "t2i": SourceConfig(task="t2i", shards="digits"),

@@ -29,8 +29,8 @@ def train(
     from triptych.launch.train import train as train_run
     from triptych.trainer.parallel.groups import process_groups
 
-    with process_groups(placement()) as groups, Display(enabled=groups.is_first) as display:
-        outcome = train_run(run, directory, groups, command=command, resume=resume, reporters=[display])
+    with process_groups(placement()) as groups, Display(rank=groups.placement.rank) as display, display.stage(name):
+        outcome = train_run(run, directory, groups, command=command, resume=resume, reporters=[display.reporter()])
     if outcome.stopped:
         print(f"stopped at {outcome.tokens:,} tokens; go on with: triptych train {name} --run-dir {directory.folder} --resume")
 

@@ -1,0 +1,76 @@
+"""`triptych tokenizer train`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from triptych.configs.tree import with_settings
+from triptych.data_pipelines.tokenizers.protocol import Tokenizer
+from triptych.data_pipelines.vocabulary import Modality
+from triptych.launch.environment import prepare_libraries
+from triptych.trainer.fit import Reporter
+from triptych.trainer.parallel.groups import Groups, process_groups
+from triptych.trainer.parallel.placement import Placement
+
+
+def train(modality: str, data: Path, out: Path, settings: Sequence[str]) -> None:
+    """Train one tokenizer on the training split of a raw corpus and save it to `out`/`modality`."""
+    if modality not in get_args(Modality):
+        raise ValueError(f"there is no modality {modality}; use one of {', '.join(get_args(Modality))}")
+    target = out / modality
+    if target.exists():
+        raise ValueError(f"{target} exists; remove it or choose another --out")
+    prepare_libraries()
+    from triptych.launch.display import Display
+
+    with process_groups(Placement()) as groups, Display() as display, display.stage(f"{modality} tokenizer"):
+        tokenizer = train_tokenizer(modality, data, settings, groups, [display.reporter()])
+    save_tokenizer(tokenizer, target)
+    print(f"{target}: {tokenizer.vocab_size:,} codes, fingerprint {tokenizer.fingerprint[:16]}")
+
+
+def save_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
+    """Write a tokenizer's folder, whole or not at all."""
+    from triptych.data_pipelines.shards.atomic import atomic_folder
+
+    with atomic_folder(target) as partial:
+        tokenizer.save(partial)
+
+
+def train_tokenizer(
+    modality: Modality, raw: Path, settings: Sequence[str], groups: Groups, reporters: Sequence[Reporter]
+) -> Tokenizer:
+    """Train a tokenizer of the demo's kind for a modality."""
+    from triptych.configs.tokenizers import audio_fsq_demo, build_tokenizer, image_fsq_demo, text_bpe_demo
+    from triptych.trainer.fit import fit
+
+    if modality == "text":
+        return with_settings(text_bpe_demo(), settings).train(_texts(raw))
+    run = with_settings(image_fsq_demo() if modality == "image" else audio_fsq_demo(), settings)
+    model = run.build_model()
+    fit(
+        run.fit,
+        model=model,
+        objective=run.build_objective(model),
+        data=run.build_data(_items(raw, modality)),
+        groups=groups,
+        checkpoints=None,
+        identity={},
+        reporters=reporters,
+    )
+    return build_tokenizer(model)
+
+
+def _texts(raw: Path) -> Iterator[str]:
+    """Prose, and the captions of both other sources: every text that the tokenizer will meet."""
+    from triptych.configs.digits import load_labelled, load_prose
+
+    yield from load_prose(raw.parent, "train")
+    yield from load_labelled(raw.parent, "digits", "image", "train").captions
+    yield from load_labelled(raw.parent, "speech", "audio", "train").captions
+
+
+def _items(raw: Path, modality: Modality) -> list[Any]:
+    from triptych.configs.digits import load_labelled
+
+    return load_labelled(raw.parent, "digits" if modality == "image" else "speech", modality, "train").items
