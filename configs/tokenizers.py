@@ -93,7 +93,7 @@ def image_fsq_demo() -> TokenizerRun:
             num_encoder_layers=2,
             num_decoder_layers=2,
         ),
-        objective=ReconstructionConfig(error="square"),
+        objective=ReconstructionConfig(error="square", code_noise=0.1),
         fit=FitConfig(
             seed=0,
             total_tokens=800_000,
@@ -131,7 +131,7 @@ def audio_fsq_demo() -> TokenizerRun:
             num_encoder_layers=2,
             num_decoder_layers=3,
         ),
-        objective=ReconstructionConfig(error="square"),
+        objective=ReconstructionConfig(error="square", code_noise=0.1),
         fit=FitConfig(
             seed=0,
             total_tokens=300_000,

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from triptych.models.fsq.autoencoder import FsqInputs, FsqOutputs, ResidualLayer
+from triptych.models.fsq.autoencoder import FsqInputs, FsqOutputs, ResidualLayer, replace_codes
 from triptych.models.fsq.mel import LogMelConfig
 from triptych.models.fsq.quantizer import FiniteScalarQuantizer, Quantized
 
@@ -99,4 +99,5 @@ class FsqAudioAutoencoder(nn.Module):
         """inputs.values: float [B, T, M], log-mel as `LogMel` gives it; inputs.lengths_B: real frames."""
         mask_BN = self.code_mask(inputs.lengths_B, inputs.values.shape[1])
         quantized = self.encode(inputs.values, mask_BN)
-        return FsqOutputs(values=self.decode(quantized.values, mask_BN), codes_BN=quantized.codes, mask_BN=mask_BN)
+        values_BND = replace_codes(self.quantizer, quantized, inputs)
+        return FsqOutputs(values=self.decode(values_BND, mask_BN), codes_BN=quantized.codes, mask_BN=mask_BN)

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from triptych.models.fsq.quantizer import FiniteScalarQuantizer, Quantized
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FsqInputs:
-    """values: float [B, L, ...], pixels or log-mel scaled to about -1..1. lengths_B: int64, how many of L are real."""
+    """values: float [B, L, ...], pixels or log-mel scaled to about -1..1. lengths_B: int64, how many of L are real.
+
+    replacements_BN: int64, codes that the decoder sees instead of the encoder's; -1 or absent: it sees the encoder's.
+    """
 
     values: Tensor
     lengths_B: Tensor
+    replacements_BN: Tensor | None = None
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -26,6 +32,17 @@ class FsqOutputs:
     values: Tensor
     codes_BN: Tensor
     mask_BN: Tensor
+
+
+def replace_codes(quantizer: FiniteScalarQuantizer, quantized: Quantized, inputs: FsqInputs) -> Tensor:
+    """float [..., D]: grid points of `quantized`, those of `inputs.replacements_BN` put in; these pass no gradient."""
+    if inputs.replacements_BN is None:
+        return quantized.values
+    num_absent = quantized.codes[0].numel() - inputs.replacements_BN.shape[1]
+    replacements_BN = nn.functional.pad(inputs.replacements_BN, (0, num_absent), value=-1)
+    replacements = replacements_BN.reshape(quantized.codes.shape)
+    other = quantizer.values(replacements.clamp_min(0), quantized.values.dtype)
+    return torch.where((replacements >= 0).unsqueeze(-1), other, quantized.values)
 
 
 class ResidualLayer(nn.Module):

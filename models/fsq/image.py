@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from triptych.models.fsq.autoencoder import FsqInputs, FsqOutputs, ResidualLayer
+from triptych.models.fsq.autoencoder import FsqInputs, FsqOutputs, ResidualLayer, replace_codes
 from triptych.models.fsq.quantizer import FiniteScalarQuantizer, Quantized
 
 
@@ -76,4 +76,5 @@ class FsqImageAutoencoder(nn.Module):
         quantized = self.encode(inputs.values)
         codes_BN = quantized.codes.flatten(1)
         mask_BN = torch.ones_like(codes_BN, dtype=torch.bool)
-        return FsqOutputs(values=self.decode(quantized.values), codes_BN=codes_BN, mask_BN=mask_BN)
+        values_BGKD = replace_codes(self.quantizer, quantized, inputs)
+        return FsqOutputs(values=self.decode(values_BGKD), codes_BN=codes_BN, mask_BN=mask_BN)

@@ -166,3 +166,16 @@ def test_a_code_outside_the_book_is_refused(tokenizer):
 def test_training_data_counts_codes_and_frames():
     batch, _ = audio_data(_clips(960, 0, 2000), CONFIG, seed=0).batch({}, 2, 0, 1)
     assert sorted(zip(batch.lengths_B.tolist(), batch.codes_B.tolist(), strict=True)) == [(3, 1), (9, 3)]
+
+
+def test_the_decoder_sees_the_replacements():
+    model = FsqAudioAutoencoder(CONFIG)
+    initialize(model, 0)
+    values_BTM, lengths_B = torch.randn(1, 12, 32), torch.tensor([12])
+    plain = model(FsqInputs(values=values_BTM, lengths_B=lengths_B))
+    codes_BN = plain.codes_BN.clone()
+    codes_BN[0, 1] = (codes_BN[0, 1] + 1) % 40
+    replacements_BN = torch.tensor([[-1, int(codes_BN[0, 1])]])  # shorter than the padded batch
+    noisy = model(FsqInputs(values=values_BTM, lengths_B=lengths_B, replacements_BN=replacements_BN))
+    expected = model.decode(model.quantizer.values(codes_BN), plain.mask_BN)
+    torch.testing.assert_close(noisy.values, expected)
