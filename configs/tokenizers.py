@@ -79,7 +79,9 @@ def build_tokenizer(model: Autoencoder) -> FsqImageTokenizer | FsqAudioTokenizer
 def image_fsq_demo() -> TokenizerRun:
     """Handwritten digits, 8x8 grey to 4x4 codes of a book of 64.
 
-    Command: `triptych tokenizer train image`.
+    Command: `triptych tokenizer train image`. Hardware: one core of an AMD EPYC, 10 seconds (782 steps). Of the
+    held-out fifth of scikit-learn's digits, a classifier of real pixels reads 0.958 as scanned and 0.958 as decoded;
+    root mean square error 0.065 of the range; 5.8 bits per code.
     """
     return TokenizerRun(
         name="image_fsq_demo",
@@ -93,7 +95,7 @@ def image_fsq_demo() -> TokenizerRun:
             num_encoder_layers=2,
             num_decoder_layers=2,
         ),
-        objective=ReconstructionConfig(error="square", code_noise=0.1),
+        objective=ReconstructionConfig(error="square", code_noise=0.05),
         fit=FitConfig(
             seed=0,
             total_tokens=800_000,
@@ -106,9 +108,11 @@ def image_fsq_demo() -> TokenizerRun:
 
 
 def audio_fsq_demo() -> TokenizerRun:
-    """Spoken digits at 16 kHz to 12.5 codes per second of a book of 64.
+    """Spoken digits at 16 kHz to 10 codes per second of a book of 64.
 
-    Command: `triptych tokenizer train audio`.
+    Command: `triptych tokenizer train audio`. Hardware: one core of an AMD EPYC, 35 seconds (2,078 steps). Of 350 clips
+    by held-out voices, a classifier of real recordings understands 0.997 as recorded and 0.943 as decoded; log-mel
+    3.4 dB off; 5.1 codes per clip at 5.4 bits.
     """
     return TokenizerRun(
         name="audio_fsq_demo",
@@ -117,15 +121,15 @@ def audio_fsq_demo() -> TokenizerRun:
                 sample_rate_hertz=16_000,
                 window_samples=800,
                 hop_samples=320,
-                num_mels=64,
+                num_mels=48,
                 min_hertz=60.0,
                 max_hertz=7600.0,
-                floor_decibels=-60.0,
+                floor_decibels=-50.0,
                 griffin_lim_iterations=32,
                 griffin_lim_momentum=0.99,
             ),
             peak_amplitude=0.7,
-            frames_per_code=4,
+            frames_per_code=5,
             levels=(8, 8),
             hidden_size=128,
             num_encoder_layers=2,
@@ -134,10 +138,10 @@ def audio_fsq_demo() -> TokenizerRun:
         objective=ReconstructionConfig(error="square", code_noise=0.1),
         fit=FitConfig(
             seed=0,
-            total_tokens=300_000,
+            total_tokens=350_000,
             logical_batch=32,
             micro_batch_per_dp_rank=32,
             optimizer=AdamWConfig(peak_learning_rate=2e-3, weight_decay=0.01),
-            learning_rate=LearningRateSchedule(warmup_tokens=9_000),
+            learning_rate=LearningRateSchedule(warmup_tokens=10_000),
         ),
     )

@@ -25,7 +25,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def _refused(folder, file: str) -> None:
+def assert_refused(folder, file: str) -> None:
     with pytest.raises(ValueError, match=re.escape(str(folder / file))) as caught:
         load_tokenizer(folder)
     assert "\n" not in str(caught.value)
@@ -34,21 +34,21 @@ def _refused(folder, file: str) -> None:
 @pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
 def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
-    _refused(folder, file)
+    assert_refused(folder, file)
 
 
 @pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
 def test_a_truncated_file_is_named(folder, file):
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[: len(content) // 2])
-    _refused(folder, file)
+    assert_refused(folder, file)
 
 
 def test_a_flipped_bit_in_the_weights_is_noticed(folder):
     content = bytearray((folder / "weights.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(content)
-    _refused(folder, "weights.safetensors")
+    assert_refused(folder, "weights.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_a_changed_config_is_noticed(folder, field, value):
     head = json.loads((folder / "config.json").read_text())
     head["config"][field] = value
     (folder / "config.json").write_text(json.dumps(head))
-    _refused(folder, "config.json")
+    assert_refused(folder, "config.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe"])
 def test_what_is_no_config_is_named(folder, content):
     (folder / "config.json").write_bytes(content)
-    _refused(folder, "config.json")
+    assert_refused(folder, "config.json")
 
 
 def test_nothing_else_is_left_in_the_folder(folder):
