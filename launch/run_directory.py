@@ -13,7 +13,7 @@ import yaml
 from triptych.configs.registry import named_run
 from triptych.configs.tree import from_mapping, to_mapping
 from triptych.configs.trimodal import TrimodalRun
-from triptych.data_pipelines.shards.atomic import write_file
+from triptych.data_pipelines.shards.atomic import replace_file
 from triptych.trainer.checkpoint.format import complete_checkpoints
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -42,12 +42,18 @@ class RunDirectory:
 
     def start(self, run: TrimodalRun, command: str) -> None:
         """Write what is about to run. ValueError if the folder already holds a run."""
-        if self.settings.exists():
-            raise ValueError(f"{self.folder} already holds a run; add --resume to go on with it, or choose another --run-dir")
+        self.require_unused()
         self.folder.mkdir(parents=True, exist_ok=True)
         document = {"command": command, "version": version("triptych"), "commit": commit(), "run": to_mapping(run)}
-        write_file(self.folder / "code.diff", _git("diff", "HEAD").encode())
-        write_file(self.settings, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
+        replace_file(self.folder / "code.diff", _git("diff", "HEAD").encode())
+        replace_file(self.settings, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
+
+    def require_unused(self) -> None:
+        """ValueError if the folder already holds a run."""
+        if self.settings.exists():
+            raise ValueError(
+                f"{self.folder} already holds a run; add --resume to go on with it, or choose another --run-dir"
+            )
 
     def read(self) -> TrimodalRun:
         """The run that was started here. ValueError if there is none or it is damaged."""

@@ -47,6 +47,16 @@ def write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that may exist already: it is the old one or the whole new one, at every moment."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write_file(part, data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _rename(partial: Path, target: Path) -> None:
     try:
         os.rename(partial, target)

@@ -14,14 +14,14 @@ def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
     """Score a run on held-out data; writes evaluation.json beside its checkpoints."""
     prepare_libraries()
     from triptych.configs.digits_evaluation import evaluate_run
-    from triptych.data_pipelines.shards.atomic import write_file
+    from triptych.data_pipelines.shards.atomic import replace_file
     from triptych.launch.trained import open_trained
 
     with open_trained(RunDirectory(folder=run_dir), settings, seed=0) as trained:
         mixture = trained.run.build_mixture(trained.tokenizers, "validation")
         evaluation = evaluate_run(trained.run, trained.generator, trained.tokenizers, mixture)
     target = out or run_dir / "evaluation.json"
-    write_file(target, (evaluation.scores.dumps() + "\n").encode())
+    replace_file(target, (evaluation.scores.dumps() + "\n").encode())
     Console().print(scores_table(evaluation.scores.to_json()))
     print(f"written to {target}")
 

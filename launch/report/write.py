@@ -1,11 +1,11 @@
 """Writes a report: both files whole, or the old ones untouched."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from triptych.data_pipelines.shards.atomic import replace_file
 from triptych.launch.report.data import ReportData
 from triptych.launch.report.page import render
 from triptych.trainer.evaluation.scores import json_safe
@@ -24,7 +24,7 @@ def write_report(data: ReportData, folder: Path) -> tuple[Path, Path]:
     texts = {HTML_NAME: render(data), JSON_NAME: json.dumps(report_json(data), indent=2, allow_nan=False) + "\n"}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        _replace(folder / name, text)
+        replace_file(folder / name, text.encode("utf-8", errors="replace"))  # half a surrogate pair becomes ?
     return folder / HTML_NAME, folder / JSON_NAME
 
 
@@ -37,16 +37,3 @@ def report_json(data: ReportData) -> dict[str, Any]:
         "notes": list(data.notes),
     }
     return data.scores.to_json() | json_safe(beside)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Atomic: a rename within the folder. Half a surrogate pair, which a model may write, becomes a question mark."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(text.encode("utf-8", errors="replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
