@@ -100,10 +100,10 @@ def _text_samples(found: Sequence[Document], config: CorpusConfig, split: Split)
 def _digit_samples(config: CorpusConfig, split: Split) -> Iterator[Members]:
     from PIL import Image
 
-    for image, caption, label, row, remarks in digits(config.digits, config.seed, split):
+    for image, caption, label, row, remarks, warped in digits(config.digits, config.seed, split):
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
-        about = _json(split=split, label=label, row=row, remarks=remarks)
+        about = _json(split=split, label=label, row=row, remarks=remarks, warped=warped)
         yield {"png": buffer.getvalue(), "txt": caption.encode(), "json": about}
 
 

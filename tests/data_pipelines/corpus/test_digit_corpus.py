@@ -1,17 +1,20 @@
 """Digits with captions that are true, short and name the label; held-out rows stay out."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from triptych.data_pipelines.corpus.captions import caption
 from triptych.data_pipelines.corpus.digits import FIRST_HELD_OUT_ROW, DigitsConfig, digits
 from triptych.data_pipelines.corpus.words import DIGIT_WORDS, digit_in
 
-CONFIG = DigitsConfig(num_captions=2)
+CONFIG = DigitsConfig(num_warped=2)
+REMARKS = {"thin", "bold", "narrow", "wide"}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,28 @@ def test_captions_are_short(train):
 
 
 def test_captions_remark_only_on_what_is_true(train):
-    words = {"thin", "bold", "narrow", "wide"}
-    assert all(set(digit.caption.replace(",", "").split()) & words <= set(digit.remarks) for digit in train)
+    assert all(set(digit.caption.replace(",", "").split()) & REMARKS <= set(digit.remarks) for digit in train)
+
+
+def test_remarks_hold_for_the_image_as_it_is_shown(train):
+    """Warped or not: measured anew, against the quartiles of the scans of the same digit."""
+    of_scans = [(digit.label, _ink_and_width(digit.image)) for digit in train if not digit.warped]
+    quartiles = {
+        label: np.quantile([measure for scan, measure in of_scans if scan == label], (0.25, 0.75), axis=0)
+        for label in range(10)
+    }
+    measured = []
+    for digit in train:
+        (thin, narrow), (bold, wide) = quartiles[digit.label]
+        ink, width = _ink_and_width(digit.image)
+        holds = {"thin": ink < thin, "bold": ink > bold, "narrow": width < narrow, "wide": width > wide}
+        measured.append({remark for remark in REMARKS if holds[remark]})
+    assert [set(digit.remarks) for digit in train] == measured
+
+
+def test_a_warp_may_change_the_remarks(train):
+    of_scans = {digit.row: digit.remarks for digit in train if not digit.warped}
+    assert any(digit.remarks != of_scans[digit.row] for digit in train)
 
 
 def test_bold_has_more_ink_than_thin_of_the_same_digit(train):
@@ -74,8 +97,59 @@ def test_splits_share_no_row(train, validation):
     assert rows == (set(range(FIRST_HELD_OUT_ROW)), set(range(FIRST_HELD_OUT_ROW, 1797)))
 
 
-def test_every_image_gets_its_captions(train, validation):
-    assert (len(train), len(validation)) == (2 * FIRST_HELD_OUT_ROW, 1797 - FIRST_HELD_OUT_ROW)
+def test_every_scan_comes_once_and_its_variants_with_it_in_training(train, validation):
+    assert (len(train), len(validation)) == (3 * FIRST_HELD_OUT_ROW, 1797 - FIRST_HELD_OUT_ROW)
+    assert Counter(digit.row for digit in train if digit.warped) == dict.fromkeys(range(FIRST_HELD_OUT_ROW), 2)
+
+
+def test_what_is_not_warped_are_the_scans_themselves(train, validation):
+    real = [digit for digit in train + validation if not digit.warped]
+    found = np.stack([digit.image for digit in sorted(real, key=lambda digit: digit.row)])
+    levels, _ = load_digits(return_X_y=True)
+    assert np.array_equal(found.reshape(-1, 64), np.round(np.asarray(levels) * (255 / 16)))
+
+
+def test_variants_differ_from_their_scan_and_from_each_other(train):
+    distinct = {(digit.row, digit.image.tobytes()) for digit in train}
+    assert len(distinct) == len(train)
+
+
+def test_a_variant_still_resembles_its_scan(train):
+    scans = {digit.row: digit.image.ravel() for digit in train if not digit.warped}
+    alike = [np.corrcoef(scans[digit.row], digit.image.ravel())[0, 1] for digit in train if digit.warped]
+    assert np.median(alike) > 0.75
+
+
+def test_a_warp_keeps_most_of_the_ink(train):
+    ink = {digit.row: digit.image.sum() for digit in train if not digit.warped}
+    kept = [digit.image.sum() / ink[digit.row] for digit in train if digit.warped]
+    assert 0.9 < np.median(kept) < 1.0
+
+
+def test_labels_are_those_of_the_row(train):
+    _, labels = load_digits(return_X_y=True)
+    assert [digit.label for digit in train] == [labels[digit.row] for digit in train]
+
+
+def test_warps_of_no_size_change_nothing():
+    still = DigitsConfig(
+        num_warped=1, max_rotation_degrees=0.0, max_shift_pixels=0.0, max_scale_change=0.0, max_shear=0.0
+    )
+    assert len({(digit.row, digit.image.tobytes()) for digit in digits(still, 0, "train")}) == FIRST_HELD_OUT_ROW
+
+
+def test_every_variant_has_a_caption_of_its_own(train):
+    captions = {row: [digit.caption for digit in train if digit.row == row] for row in range(50)}
+    assert sum(len(set(texts)) > 1 for texts in captions.values()) > 45
+
+
+def test_validation_is_never_warped(validation):
+    assert not any(digit.warped for digit in validation)
+
+
+def test_the_first_of_validation_hold_every_digit(validation):
+    """Evaluations take the first ones."""
+    assert min(Counter(digit.label for digit in validation[:100])[label] for label in range(10)) >= 4
 
 
 def test_validation_has_every_digit(validation):
@@ -84,5 +158,13 @@ def test_validation_has_every_digit(validation):
 
 def test_seed_decides(train):
     again, other = (list(digits(CONFIG, seed, "train")) for seed in (0, 1))
-    captions = [[digit.caption for digit in run] for run in (train, again, other)]
-    assert captions[0] == captions[1] != captions[2]
+    made = [[(digit.caption, digit.image.tobytes()) for digit in run] for run in (train, again, other)]
+    assert made[0] == made[1] != made[2]
+
+
+def _ink_and_width(image):
+    """Every grey level is so many grains of ink: how many, and how far they lie apart along the columns."""
+    grains = image.astype(float)
+    columns = np.broadcast_to(np.arange(8), (8, 8))
+    mean = np.average(columns, weights=grains)
+    return grains.sum(), np.sqrt(np.average((columns - mean) ** 2, weights=grains))

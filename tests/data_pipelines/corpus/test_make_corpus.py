@@ -10,14 +10,14 @@ import webdataset
 from PIL import Image
 
 from triptych.data_pipelines.corpus import make, text
-from triptych.data_pipelines.corpus.digits import DigitsConfig
+from triptych.data_pipelines.corpus.digits import FIRST_HELD_OUT_ROW, DigitsConfig
 from triptych.data_pipelines.corpus.make import CorpusConfig, make_corpus, set_folder
 from triptych.data_pipelines.corpus.speech import SpeechConfig
 from triptych.data_pipelines.shards.decode import DecodeConfig, decode_member
 from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.shards.verify import verify
 
-CONFIG = CorpusConfig(digits=DigitsConfig(num_captions=1), speech=SpeechConfig(num_train=20, num_validation=10), seed=5)
+CONFIG = CorpusConfig(digits=DigitsConfig(num_warped=1), speech=SpeechConfig(num_train=20, num_validation=10), seed=5)
 ALL = [(source, split) for source in make.SOURCES for split in make.SPLITS]
 
 
@@ -83,13 +83,19 @@ def test_speech_is_sixteen_bit_flac(corpus):
     ("source", "fields"),
     [
         ("text", {"split", "origin"}),
-        ("digits", {"split", "label", "row", "remarks"}),
+        ("digits", {"split", "label", "row", "remarks", "warped"}),
         ("speech", {"split", "label", "voice", "pitch", "words_per_minute"}),
     ],
 )
 def test_labels_say_what_is_known(corpus, source, fields):
     members = ShardSet.open(set_folder(corpus, source, "validation")).read(0).members
     assert set(json.loads(members["json"])) == fields
+
+
+@pytest.mark.parametrize(("split", "number"), [("train", FIRST_HELD_OUT_ROW), ("validation", 0)])
+def test_json_says_which_digits_are_warped(corpus, split, number):
+    abouts = [json.loads(sample.members["json"]) for sample in ShardSet.open(set_folder(corpus, "digits", split))]
+    assert sum(about["warped"] is True for about in abouts) == number
 
 
 def test_same_config_finds_what_is_there(corpus):
