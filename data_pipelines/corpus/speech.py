@@ -2,6 +2,11 @@
 
 A voice is an accent and a variant (the timbre). Validation has variants that training never has, so a model cannot
 know the timbre.
+
+Measured with a linear classifier (logistic regression) on the one-hot codes of a 64-code FSQ tokenizer: accuracy on
+1500 clips of held-out voices is 0.843 from 2000 clips and 0.884 from 4000 (means of three seeds; 0.83 to 0.86 and 0.88
+to 0.89). Wider ranges of pitch and speed than those below were tried with 4000 clips and did not help: 0.877 with
+pitch 20..80, 0.884 with pitch 28..72 and speed 140..225, 0.866 with pitch 20..80 and speed 130..240.
 """
 
 import math
@@ -37,7 +42,7 @@ class SpeechConfig:
     noise_decibels: white noise below the speech's own power.
     """
 
-    num_train: int = 2000
+    num_train: int = 4000
     num_validation: int = 350
     sample_rate_hertz: int = 16_000
     max_seconds: float = 1.1
