@@ -1,7 +1,7 @@
 """What `triptych evaluate` measures of a run on the demo's data, and what it generated to do so."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,22 +70,23 @@ def evaluate_run(run: TrimodalRun, generator: Generator, tokenizers: Tokenizers,
     `mixture` is the run's own over the validation split.
     """
     judges = train_judges(run.data_folder)
-    generated = {task: _generate(task, run, generator, tokenizers, judges) for task in SOURCES}
-    metrics = {modality: _held_out(modality, run, generator, mixture) for modality in NELBO_SOURCES}
+    generated: dict[Task, Generated] = {task: _generate(task, run, generator, tokenizers, judges) for task in SOURCES}
+    metrics: dict[Modality, Mapping[str, Estimate]] = {
+        modality: _held_out(modality, run, generator, mixture) for modality in NELBO_SOURCES
+    }
+    measured: dict[str, Any] = {f"{task}_accuracy": result.accuracy for task, result in generated.items()}
+    measured |= {f"{task}_character_error": _character_error(generated[task]) for task in ("i2t", "s2t")}
     scores = Scores(
-        **{f"{task}_accuracy": result.accuracy for task, result in generated.items()},
-        **{f"{task}_character_error": _character_error(generated[task]) for task in ("i2t", "s2t")},
+        **measured,
+        **_text_scores(run, tokenizers, metrics["text"]["nelbo/text"].mean),
         judge_image_accuracy=judges.image.accuracy,
         judge_speech_accuracy=judges.speech.accuracy,
         nelbo_nats_per_token={modality: metrics[modality][f"nelbo/{modality}"].mean for modality in metrics},
     )
-    scores = replace(scores, **_text_scores(run, tokenizers, metrics["text"]["nelbo/text"].mean))
     return Evaluation(scores=scores, generated=generated, metrics=metrics, judges=judges)
 
 
-def _generate(
-    task: Task, run: TrimodalRun, generator: Generator, tokenizers: Tokenizers, judges: Judges
-) -> Generated:
+def _generate(task: Task, run: TrimodalRun, generator: Generator, tokenizers: Tokenizers, judges: Judges) -> Generated:
     source, modality = SOURCES[task]
     held_out = load_labelled(run.data_folder, source, modality, "validation").first(run.evaluation.num_pairs)
     condition, target = SIDES[task]
@@ -116,12 +117,14 @@ def _held_out(modality: Modality, run: TrimodalRun, generator: Generator, mixtur
             yield whole.rows(start, start + run.evaluation.batch_size)
 
     return fixed_noise_metrics(
-        generator.denoiser, run.build_objective(), batches, Stream(seed=0), num_draws=run.evaluation.num_nelbo_draws
+        generator.model, run.build_objective(), batches, Stream(seed=0), num_draws=run.evaluation.num_nelbo_draws
     )
 
 
-def _text_scores(run: TrimodalRun, tokenizers: Tokenizers, nats_per_token: float) -> dict[str, float]:
-    """Bits per byte of held-out prose: the model's bound, and what it is held against. END after a document is paid for by all."""
+def _text_scores(run: TrimodalRun, tokenizers: Tokenizers, nats_per_token: float) -> dict[str, Any]:
+    """Bits per byte of held-out prose: the model's bound, and what it is held against. END after a document is paid for
+    by all.
+    """
     train, held_out = load_prose(run.data_folder, "train"), load_prose(run.data_folder, "validation")
     num_outputs = run.model.vocabulary.num_outputs("text")
     train_ids, held_out_ids = (_with_end(tokenizers["text"].encode(texts)) for texts in (train, held_out))

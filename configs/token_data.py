@@ -1,7 +1,6 @@
-"""Where a run's tokens come from: shards of codes under one folder, the tokenizers that made them, and the mixture of tasks.
+"""Where a run's tokens come from: shards of codes, the tokenizers that made them, and the mixture of tasks over them.
 
-    <folder>/tokenizers/<modality>/
-    <folder>/codes/<shards>/<split>/
+Under a data folder are `tokenizers/<modality>/` and `codes/<shards>/<split>/`.
 """
 
 from collections.abc import Mapping

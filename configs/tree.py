@@ -18,8 +18,9 @@ _Tree = TypeVar("_Tree")
 def with_settings(tree: _Tree, assignments: Sequence[str]) -> _Tree:
     """The tree after `path=value` assignments, in order.
 
-    A path is dotted, a value is YAML (`1e-3`, `true`, `cosine`, `[0.9, 0.95]`, `{kind: polynomial, power: 2}`). Setting a part's `kind`
-    replaces the part. ValueError, in one line, for an unknown path (with the nearest one) or a value of the wrong type.
+    A path is dotted, a value is YAML (`1e-3`, `true`, `cosine`, `[0.9, 0.95]`, `{kind: polynomial, power: 2}`). Setting
+    a part's `kind` replaces the part. ValueError, in one line, for an unknown path (with the nearest one) or a value of
+    the wrong type.
     """
     document = to_mapping(tree)
     for assignment in assignments:
@@ -31,7 +32,9 @@ def with_settings(tree: _Tree, assignments: Sequence[str]) -> _Tree:
 
 
 def parse_value(text: str) -> Any:
-    """A value as typed on a command line: JSON numbers first (YAML 1.1 reads 1e-3 as text), whole numbers as int, else YAML."""
+    """A value as typed on a command line: JSON numbers first (YAML 1.1 reads 1e-3 as text), whole numbers as int, else
+    YAML.
+    """
     try:
         number = json.loads(text)
     except ValueError:
@@ -55,14 +58,16 @@ def to_yaml(tree: Any) -> str:
 
 
 def from_mapping(kind: type[_Tree], document: Mapping[str, Any], *, origin: str) -> _Tree:
-    """A checked tree from plain data. ValueError naming the first wrong path; `origin` says where the data came from."""
+    """A checked tree from plain data. ValueError naming the first wrong path; `origin` says where it came from."""
     try:
         tree = TypeAdapter(kind).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"]) or "the run"
         message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{origin}: {path}: {message[0].lower() + message[1:]} (given {_short(first['input'])})") from None
+        raise ValueError(
+            f"{origin}: {path}: {message[0].lower() + message[1:]} (given {_short(first['input'])})"
+        ) from None
     _refuse_unknown(document, to_mapping(tree), origin, "")
     return tree
 

@@ -1,8 +1,10 @@
-"""Runs of the tri-modal masked diffusion model (arXiv 2602.21472), from a laptop's minutes to the paper's 3B parameters.
+"""Runs of the tri-modal masked diffusion model (arXiv 2602.21472), from a laptop's minutes to the paper's 3B
+parameters.
 
-What the paper gives: a bidirectional transformer on one stream of tokens, aspect ratio width/depth 128, a 320M pilot (240M of it
-embeddings) on 13B tokens at batch 256, a 3B model on 6.4T tokens, AdamW with a cosine after 1,000 steps of warmup. Heads, FFN width,
-vocabulary, sequence length and every optimizer value are our choices; the three large runs have not been trained yet.
+What the paper gives: a bidirectional transformer on one stream of tokens, aspect ratio width/depth 128, a 320M pilot
+(240M of it embeddings) on 13B tokens at batch 256, a 3B model on 6.4T tokens, AdamW with a cosine after 1,000 steps of
+warmup. Heads, FFN width, vocabulary, sequence length and every optimizer value are our choices; the three large runs
+have not been trained yet.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -28,7 +30,7 @@ from triptych.trainer.schedules import LearningRateSchedule
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class EvaluationConfig:
-    """num_pairs: held-out pairs per task that are generated from. num_nelbo_draws: noise draws per held-out sequence."""
+    """num_pairs: held-out pairs per task to generate from. num_nelbo_draws: noise draws per held-out sequence."""
 
     num_pairs: int = 200
     num_nelbo_draws: int = 4
@@ -67,7 +69,9 @@ class TrimodalRun:
         return MaskedDiffusion(self.objective, self.model.vocabulary)
 
     def build_mixture(self, tokenizers: Tokenizers, split: Split) -> Mixture:
-        """The run's mixture of tasks over a split. ValueError if shards, tokenizers and vocabulary do not belong together."""
+        """The run's mixture of tasks over a split. ValueError if shards, tokenizers and vocabulary do not belong
+        together.
+        """
         require_vocabulary(self.model.vocabulary, tokenizers)
         copies = 2 if self.objective.pairing == "complement" and split == "train" else 1
         return build_mixture(self.data, self.layout, tokenizers, split=split, seed=self.fit.seed, copies=copies)
@@ -81,8 +85,8 @@ class TrimodalRun:
 def trimodal_demo() -> TrimodalRun:
     """The whole system in minutes: prose, handwritten digits with captions, spoken digits.
 
-    Command: `triptych demo`, or its last part alone: `triptych train trimodal_demo`. Hardware: 2 CPU cores. The numbers that it
-    reaches are in the README.
+    Command: `triptych demo`, or its last part alone: `triptych train trimodal_demo`. Hardware: 2 CPU cores. The numbers
+    that it reaches are in the README.
     """
     return TrimodalRun(
         name="trimodal_demo",
@@ -123,7 +127,8 @@ def trimodal_demo() -> TrimodalRun:
 def trimodal_320m() -> TrimodalRun:
     """The paper's pilot size: 325M parameters, 241M of them embeddings and heads, on 13B tokens at batch 256.
 
-    Command: `torchrun --nproc_per_node 8 -m triptych.launch.train trimodal_320m`. Hardware: one node of 8 GPUs; hours unmeasured.
+    Command: `torchrun --nproc_per_node 8 -m triptych.launch.train trimodal_320m`. Hardware: one node of 8 GPUs; hours
+    unmeasured.
     """
     return _large("trimodal_320m", layers=8, query_groups=2, batch=256, tokens=13_000_000_000, peak=1e-3)
 
@@ -139,17 +144,19 @@ def trimodal_1b() -> TrimodalRun:
 def trimodal_3b() -> TrimodalRun:
     """The paper's full size: 24 layers of 3072, 3.0B parameters on 6.4T tokens, nine times past compute-optimal.
 
-    Command: `torchrun ... -m triptych.launch.train trimodal_3b`. Hardware: a cluster; hours unmeasured. The batch of 4,096 sequences is
-    the logical batch that the paper's scaling rule gives from its pilot (3,916), rounded.
+    Command: `torchrun ... -m triptych.launch.train trimodal_3b`. Hardware: a cluster; hours unmeasured. The batch of
+    4,096 sequences is the logical batch that the paper's scaling rule gives from its pilot (3,916), rounded.
     """
     return _large("trimodal_3b", layers=24, query_groups=8, batch=4096, tokens=6_400_000_000_000, peak=3e-4)
 
 
 def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int, peak: float) -> TrimodalRun:
-    """The common form of the large runs: width 128 per layer, heads of 128, FFN 2.5 times the width, sequences of 2,048.
+    """The common form of the large runs: width 128 per layer, heads of 128, FFN 2.5 times the width, sequences of
+    2,048.
 
-    The vocabulary holds a text tokenizer of cl100k's size, an image code book of 16,384 (32 x 32 codes an image) and eight audio code
-    books of 1,024 read as one (200 codes a second): sizes that fit the paper's count of embedding parameters, our reading of it.
+    The vocabulary holds a text tokenizer of cl100k's size, an image code book of 16,384 (32 x 32 codes an image) and
+    eight audio code books of 1,024 read as one (200 codes a second): sizes that fit the paper's count of embedding
+    parameters, our reading of it.
     """
     width, sequence_length = 128 * layers, 2048
     warmup = min(1000 * batch * sequence_length, tokens // 4)

@@ -1,1 +1,1 @@
-"""Raw data to the token stream: corpora, shards, tokenizers, sequences, the elastic mixture. Imports nothing above it."""
+"""Raw data to the token stream: corpora, shards, tokenizers, sequences, the mixture. Imports nothing above."""

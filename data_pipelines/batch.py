@@ -25,9 +25,9 @@ class Role(IntEnum):
 class Batch:
     """Rows of one logical batch, or a slice of them.
 
-    tokens_BS: int64, clean ids. roles_BS: uint8, `Role`. samples_B3: int64 (source id, absolute sample index, epoch), the
-    key of a row's noise. copies_B: int64, 0, or 1 for the complement twin of the row before. slots_B: int64, the row's
-    position in the logical batch of `logical_size` rows. first_slot: rows of the run before this logical batch.
+    tokens_BS: int64, clean ids. roles_BS: uint8, `Role`. samples_B3: int64 (source id, absolute sample index, epoch),
+    the key of a row's noise. copies_B: int64, 0, or 1 for the complement twin of the row before. slots_B: int64, the
+    row's position in the logical batch of `logical_size` rows. first_slot: rows of the run before this logical batch.
     """
 
     tokens_BS: Tensor

@@ -3,8 +3,9 @@
     0 .. 15                      specials: mask, pad, task tokens, boundary tokens; never predicted
     then, per modality           END, code 0, code 1, ...
 
-END closes a region whose length the model must produce (captions, speech) and separates packed documents. Sources: task and
-boundary tokens, disjoint ranges and one [MASK] follow the tri-modal paper (arXiv 2602.21472); the layout of the ids is our choice.
+END closes a region whose length the model must produce (captions, speech) and separates packed documents. Sources: task
+and boundary tokens, disjoint ranges and one [MASK] follow the tri-modal paper (arXiv 2602.21472); the layout of the ids
+is our choice.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""Numerical kernels, one folder each: reference, implementation, mathematics, benchmark. Imports nothing of triptych."""
+"""Numerical kernels, one folder each: reference, code, mathematics, benchmark. They import nothing of triptych."""

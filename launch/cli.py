@@ -23,7 +23,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(tokenizer_app, name="tokenizer")
 
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, e.g. fit.logical_batch=32. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, e.g. fit.logical_batch=32. Repeatable."),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Directory of a trained run.")]
 
@@ -35,7 +36,9 @@ def demo(
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted demo.")] = False,
 ) -> None:
-    """Make data, train tokenizers and the small model, sample all three modalities, write report.html: minutes on 2 CPU cores."""
+    """Make data, train tokenizers and the small model, sample all three modalities, write report.html: minutes on 2 CPU
+    cores.
+    """
     from triptych.launch.commands.demo import demo as command
 
     command(run_dir, data_dir, settings or [], resume=resume, command=_command_line())
@@ -59,7 +62,9 @@ def train(
 def sample(
     run_dir: RunFolder,
     task: Annotated[str, typer.Option(help="t2i, t2s, i2t, s2t or text.")] = "t2i",
-    prompt: Annotated[list[str] | None, typer.Option(help="Caption (t2i, t2s) or beginning (text). Repeatable.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Caption (t2i, t2s) or beginning (text). Repeatable.")
+    ] = None,
     file: Annotated[list[Path] | None, typer.Option(help="Image (i2t) or recording (s2t). Repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for what is generated.")] = Path("samples"),
     num: Annotated[int, typer.Option(help="Samples per prompt or file.")] = 1,
@@ -96,7 +101,9 @@ def data_make(folder: Annotated[Path, typer.Argument(help="Where the raw shards 
 def data_encode(
     source: Annotated[Path, typer.Argument(help="Folder of raw shards (one set).")],
     target: Annotated[Path, typer.Argument(help="Folder for the encoded shards.")],
-    tokenizers: Annotated[Path, typer.Option(help="Folder with one tokenizer per modality.")] = Path("data/demo/tokenizers"),
+    tokenizers: Annotated[Path, typer.Option(help="Folder with one tokenizer per modality.")] = Path(
+        "data/demo/tokenizers"
+    ),
     max_damaged: Annotated[int, typer.Option(help="Damaged samples to skip before giving up.")] = 0,
 ) -> None:
     """Encode raw shards to shards of codes."""

@@ -64,8 +64,8 @@ def report_data(
         image_infillings=tuple(_infillings(trained, evaluation)),
         run=_facts(trained, command, stages),
         notes=(
-            f"Accuracies are over {len(generated['t2i'].outputs)} held-out pairs per task, one sample each, none picked.",
-            "The judges were trained on real images and recordings alone; their own accuracy on held-out ones is among the numbers.",
+            f"Accuracies are over {len(generated['t2i'].outputs)} held-out pairs per task, one sample each.",
+            "The judges were trained on real images and recordings alone; their own accuracy is among the numbers.",
             "The speech is synthetic to begin with: espeak-ng reads the captions, and whole voices are held out.",
         ),
     )
@@ -173,14 +173,17 @@ def _texts(trained: Trained) -> list[TextSample]:
 
 
 def _infillings(trained: Trained, evaluation: Evaluation) -> list[ImageInfilling]:
-    """The lower half of a few held-out images, filled in anew three times each, given the caption and the upper half."""
+    """The lower half of a few held-out images, filled in anew thrice each, given caption and upper half."""
     held_out, tokenizers = evaluation.generated["t2i"].held_out, trained.tokenizers
     size = trained.run.data.regions.image
     side = round(size**0.5)
     holes = np.arange(size) >= size // 2
     shown = []
     for index in _first_of_each_digit(evaluation.generated["t2i"])[2:8:2]:
-        pair = (tokenizers["text"].encode([held_out.captions[index]])[0], tokenizers["image"].encode([held_out.items[index]])[0])
+        pair = (
+            tokenizers["text"].encode([held_out.captions[index]])[0],
+            tokenizers["image"].encode([held_out.items[index]])[0],
+        )
         images = tokenizers["image"].decode(trained.generator.infill("t2i", [pair] * 3, holes, FIRST_KEY + 3 * index))
         verdicts = evaluation.judges.image.verdicts(images)
         shown.append(
@@ -203,7 +206,7 @@ def _facts(trained: Trained, command: str, stages: Mapping[str, float]) -> RunFa
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         seed=trained.run.fit.seed,
         stages=stages,
-        num_parameters=parameter_counts(trained.model),
+        num_parameters=parameter_counts(trained.generator.model),
         settings_yaml=to_yaml(trained.run),
     )
 

@@ -8,7 +8,9 @@ from triptych.trainer.parallel.placement import Placement
 
 
 def prepare_libraries() -> None:
-    """Quiet what megatron-core and DeepSpeed say about packages that are not installed; give DeepSpeed the local rank it asserts."""
+    """Quiet what megatron-core and DeepSpeed say about packages that are not installed; give DeepSpeed the local rank
+    it asserts.
+    """
     os.environ.setdefault("LOCAL_RANK", "0")
     os.environ.setdefault("TRITON_PRINT_AUTOTUNING", "0")
     warnings.filterwarnings("ignore", module=r"megatron\..*")
@@ -27,4 +29,6 @@ def placement() -> Placement:
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
         )
     except ValueError as error:
-        raise ValueError(f"RANK, WORLD_SIZE or LOCAL_RANK is no number ({error}); start with torchrun, or unset them") from None
+        raise ValueError(
+            f"RANK, WORLD_SIZE or LOCAL_RANK is no number ({error}); start with torchrun, or unset them"
+        ) from None

@@ -1,6 +1,6 @@
 """A run's directory: what was run, where it stands, what came out.
 
-    run.yaml   code.diff   checkpoints/   logs/rank0.jsonl   tensorboard/   report.html   report.json
+run.yaml   code.diff   checkpoints/   logs/rank0.jsonl   tensorboard/   report.html   report.json
 """
 
 import subprocess

@@ -34,7 +34,8 @@ def train(
 ) -> TrainOutcome:
     """Train a run into its directory, or go on with it. Everything is read and checked before anything is written.
 
-    ValueError for shards, tokenizers or a checkpoint that do not belong to the run, and for a directory that holds another run.
+    ValueError for shards, tokenizers or a checkpoint that do not belong to the run, and for a directory that holds
+    another run.
     """
     tokenizers = load_tokenizers(run.data_folder)
     data = run.build_mixture(tokenizers, "train")

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-
 from triptych.configs.token_data import Tokenizers, load_tokenizers
 from triptych.configs.tree import with_settings
 from triptych.configs.trimodal import TrimodalRun
@@ -26,7 +24,6 @@ class Trained:
     run: TrimodalRun
     tokenizers: Tokenizers
     generator: Generator
-    model: torch.nn.Module
     tokens: int
 
 
@@ -50,11 +47,11 @@ def load_trained(directory: RunDirectory, run: TrimodalRun, groups: Groups, seed
     model.load_state_dict(weights, strict=False)  # megatron-core's empty `_extra_state` entries are in no checkpoint
     model.to(groups.device).eval()
     generator = Generator(
-        denoiser=model,
+        model=model,
         sampler=Sampler(run.sampling, run.model.vocabulary),
         layout=run.layout,
         stream=Stream(seed=seed),
         device=groups.device,
         batch_size=run.evaluation.batch_size,
     )
-    return Trained(run=run, tokenizers=tokenizers, generator=generator, model=model, tokens=state["tokens"])
+    return Trained(run=run, tokenizers=tokenizers, generator=generator, tokens=state["tokens"])

@@ -1,4 +1,6 @@
-"""Initial weights keyed by parameter name: the same values whatever the layout, the order of construction, or the other parameters."""
+"""Initial weights keyed by parameter name: the same values whatever the layout, the order of construction, or the other
+parameters.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -17,7 +19,8 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 def initialise(module: nn.Module, standard_deviation: Callable[[str, Tensor], float | None], seed: int) -> None:
     """Fill every parameter in place with normal values of the given standard deviation (0: zeros; None: left as built).
 
-    `standard_deviation(name, parameter)` is the model's table. Values are drawn in fp32 on the CPU, so that CPU and GPU agree.
+    `standard_deviation(name, parameter)` is the model's table. Values are drawn in fp32 on the CPU, so that CPU and GPU
+    agree.
     """
     for name, parameter in module.named_parameters():
         std = standard_deviation(name, parameter)

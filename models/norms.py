@@ -1,4 +1,6 @@
-"""Root-mean-square normalization that knows about sequence parallelism (Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4)."""
+"""Root-mean-square normalization that knows about sequence parallelism (Zhang and Sennrich 2019, arXiv 1910.07467, eq.
+4).
+"""
 
 import torch
 from megatron.core.transformer import TransformerConfig
@@ -8,8 +10,9 @@ from torch import Tensor, nn
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last dimension, in the dtype of x.
 
-    Takes megatron-core's norm arguments so that a layer spec can name it. Under sequence parallelism each tensor-parallel rank sees
-    part of the sequence, so the weight's gradient is partial: `weight.sequence_parallel` marks it for the reduction.
+    Takes megatron-core's norm arguments so that a layer spec can name it. Under sequence parallelism each
+    tensor-parallel rank sees part of the sequence, so the weight's gradient is partial: `weight.sequence_parallel`
+    marks it for the reduction.
     """
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5) -> None:

@@ -1,4 +1,6 @@
-"""DeepSpeed as the trainer sees it: gradients of a logical batch, one optimizer step, and state keyed by parameter name."""
+"""DeepSpeed as the trainer sees it: gradients of a logical batch, one optimizer step, and state keyed by parameter
+name.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +32,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class EngineConfig:
     """How DeepSpeed runs the model.
 
-    zero_stage: 1 shards the optimizer over data-parallel ranks, 2 the gradients too. precision: of parameters and activations;
-    master weights, moments and the accumulation of gradients are fp32 either way.
+    zero_stage: 1 shards the optimizer over data-parallel ranks, 2 the gradients too. precision: of parameters and
+    activations; master weights, moments and the accumulation of gradients are fp32 either way.
     """
 
     zero_stage: Literal[1, 2] = 1
@@ -40,16 +42,24 @@ class EngineConfig:
 
 
 class ModelParallelUnit:
-    """megatron-core's groups under the names that DeepSpeed asks its `mpu` for: its model parallelism is tensor times pipeline."""
+    """megatron-core's groups under the names that DeepSpeed asks its `mpu` for: its model parallelism is tensor times
+    pipeline.
+    """
 
     @staticmethod
     def get_model_parallel_rank() -> int:
         tensor_ranks = parallel_state.get_tensor_model_parallel_world_size()
-        return parallel_state.get_tensor_model_parallel_rank() + tensor_ranks * parallel_state.get_pipeline_model_parallel_rank()
+        return (
+            parallel_state.get_tensor_model_parallel_rank()
+            + tensor_ranks * parallel_state.get_pipeline_model_parallel_rank()
+        )
 
     @staticmethod
     def get_model_parallel_world_size() -> int:
-        return parallel_state.get_tensor_model_parallel_world_size() * parallel_state.get_pipeline_model_parallel_world_size()
+        return (
+            parallel_state.get_tensor_model_parallel_world_size()
+            * parallel_state.get_pipeline_model_parallel_world_size()
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(parallel_state, name)
@@ -58,19 +68,22 @@ class ModelParallelUnit:
 class Engine:
     """A model under DeepSpeed: ZeRO, clipping and the step are DeepSpeed's; when to step, and by how much, is ours.
 
-    `managed_gradient_accumulation` is off, so that any number of micro-batches can make up a logical batch and every `step` is a
-    boundary.
+    `managed_gradient_accumulation` is off, so that any number of micro-batches can make up a logical batch and every
+    `step` is a boundary.
     """
 
     def __init__(self, model: nn.Module, config: EngineConfig, optimizer: AdamWConfig, groups: Groups) -> None:
         if groups.device.type == "cpu":
             # Its shared-memory all-reduce is compiled at start (half a minute, needs a compiler) and gloo does without.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        os.environ.setdefault("LOCAL_RANK", str(groups.placement.local_rank))  # DeepSpeed asserts it; torchrun sets it
+        # DeepSpeed asserts that this is set, as torchrun does; it is written here, not read.
+        os.environ.setdefault("LOCAL_RANK", str(groups.placement.local_rank))  # noqa: TID251
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self._groups = groups
         adamw = build_adamw(model, optimizer)
-        groups_of_parameters = [list(group["params"]) for group in adamw.param_groups]  # DeepSpeed puts flat ones in their place
+        groups_of_parameters = [
+            list(group["params"]) for group in adamw.param_groups
+        ]  # DeepSpeed puts flat ones in their place
         self._deepspeed: Any
         self._zero: Any
         self._deepspeed, self._zero, _, _ = deepspeed.initialize(
@@ -82,14 +95,12 @@ class Engine:
     def module(self) -> nn.Module:
         return self._deepspeed.module
 
-    def forward_backward(
-        self, micro_batches: Sequence[Rows], objective: Objective, stream: Stream
-    ) -> dict[str, float]:
+    def forward_backward(self, micro_batches: Sequence[Rows], objective: Objective, stream: Stream) -> dict[str, float]:
         """Accumulate the gradient of this rank's part of a logical batch; returns the metrics of the whole of it.
 
-        Every micro-batch is prepared first: the weight of the whole logical batch, over all ranks, divides each loss, so that neither
-        accumulation nor the number of ranks nor padding changes the gradient. DeepSpeed averages over data-parallel ranks, hence the
-        factor of their number.
+        Every micro-batch is prepared first: the weight of the whole logical batch, over all ranks, divides each loss,
+        so that neither accumulation nor the number of ranks nor padding changes the gradient. DeepSpeed averages over
+        data-parallel ranks, hence the factor of their number.
         """
         self.module.train()
         prepared = [objective.prepare(rows, stream) for rows in micro_batches]
@@ -114,8 +125,9 @@ class Engine:
         A collective over the data-parallel ranks: every rank must run the iterator to its end.
         """
         for name, parameter in self.module.named_parameters():
-            moments = {key: safe_get_full_optimizer_state(parameter, key).cpu() for key in MOMENTS}
-            yield name, {"weight": safe_get_full_fp32_param(parameter).cpu(), **moments}
+            full = {key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
+            full["weight"] = safe_get_full_fp32_param(parameter)
+            yield name, {key: tensor.cpu() for key, tensor in full.items() if tensor is not None}
 
     @property
     def num_updates(self) -> int:
@@ -141,8 +153,8 @@ class Engine:
     def _create_moments(self, groups_of_parameters: Sequence[Sequence[nn.Parameter]]) -> None:
         """Make the optimizer's state, which torch would make in its first step, and link it to the parameters.
 
-        DeepSpeed 0.19.8 links all parameter groups after the first group's first step, when the others have no state yet, and
-        never again: their moments could then not be read.
+        DeepSpeed 0.19.8 links all parameter groups after the first group's first step, when the others have no state
+        yet, and never again: their moments could then not be read.
         """
         for parameters, group in zip(groups_of_parameters, self._zero.optimizer.param_groups, strict=True):
             (partition,) = group["params"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -16,11 +16,8 @@ from triptych.trainer.seams import AfterStep, Data, Objective
 from triptych.trainer.state import TrainState
 from triptych.trainer.step import train_step
 
-
-class Reporter(Protocol):
-    """Where a step's numbers go: a file, TensorBoard, the terminal."""
-
-    def __call__(self, record: StepRecord) -> None: ...
+Reporter = Callable[[StepRecord], None]
+"""Where a step's numbers go: a file, TensorBoard, the terminal."""
 
 
 def fit(
@@ -39,9 +36,9 @@ def fit(
 ) -> TrainState:
     """Train until `total_tokens` have been seen, or a stop is requested, and return where the run stands.
 
-    checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be resumed (model, tokenizers);
-    ValueError, before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
-    checkpoint.
+    checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be resumed
+    (model, tokenizers); ValueError, before anything is written, if it does not. A stop is honoured between steps, by
+    all ranks together, and leaves a checkpoint.
     """
     state = TrainState(engine=Engine(model, config.engine, config.optimizer, groups))
     store = None if checkpoints is None else CheckpointStore(checkpoints, config.checkpoint, groups, identity)

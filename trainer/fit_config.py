@@ -28,8 +28,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.learning_rate.warmup_tokens < self.total_tokens:
             raise ValueError(
-                f"learning_rate.warmup_tokens {self.learning_rate.warmup_tokens} is not below total_tokens {self.total_tokens}; "
-                "lower the one or raise the other"
+                f"learning_rate.warmup_tokens {self.learning_rate.warmup_tokens} is not below total_tokens "
+                f"{self.total_tokens}; lower the one or raise the other"
             )
         if min(self.logical_batch, self.micro_batch_per_dp_rank) < 1:
             raise ValueError("logical_batch and micro_batch_per_dp_rank must be 1 or more; raise them")

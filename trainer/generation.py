@@ -9,21 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
 from triptych.data_pipelines.vocabulary import Task
 from triptych.kernels.philox import Stream
-from triptych.models.diffusion.sampling import Canvas, Denoiser, Sampler
+from triptych.models.diffusion.sampling import Canvas, Sampler
 
 Codes = NDArray[np.int64]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Generator:
-    """Generates with one model. Results depend on the stream's seed and each item's key, not on the batch."""
+    """Generates with one model, a denoiser in the samplers' sense.
 
-    denoiser: Denoiser
+    Results depend on the stream's seed and each item's key, not on the batch.
+    """
+
+    model: nn.Module
     sampler: Sampler
     layout: SequenceLayout
     stream: Stream
@@ -35,18 +39,21 @@ class Generator:
         made: list[Codes] = []
         for start in range(0, len(conditions), self.batch_size):
             canvas = self.canvas(task, conditions[start : start + self.batch_size], first_key + start)
-            made += self.target_codes(task, self.sampler.sample(self.denoiser, canvas, self.stream))
+            made += self.target_codes(task, self.sampler.sample(self.model, canvas, self.stream))
         return made
 
-    def states(self, task: Task, conditions: Sequence[Codes], first_key: int = 0) -> Iterator[tuple[torch.Tensor, list[Codes]]]:
-        """After each sampling step: which target positions are still masked (bool [B, target size]), and the codes so far.
+    def states(
+        self, task: Task, conditions: Sequence[Codes], first_key: int = 0
+    ) -> Iterator[tuple[torch.Tensor, list[Codes]]]:
+        """After each sampling step: which target positions are still masked (bool [B, target size]), and the codes so
+        far.
 
         A masked position's code is 0; nothing is cut at END.
         """
         target = SIDES[task][1]
         where = self.layout.region_slice(task, 1)
         first_code = self.layout.vocabulary.codes_start(target)
-        for state in self.sampler.states(self.denoiser, self.canvas(task, conditions, first_key), self.stream):
+        for state in self.sampler.states(self.model, self.canvas(task, conditions, first_key), self.stream):
             ids = state.tokens_BS[:, where]
             yield ids == self.layout.vocabulary.mask, list((ids - first_code).clamp(min=0).cpu().numpy())
 
@@ -58,7 +65,7 @@ class Generator:
         tokens, roles = self.layout.packed_text(ids)
         roles[1 : 1 + given] = Role.CONDITION
         batch = _batch([(tokens, roles)] * num, first_key)
-        tokens_BS = self.sampler.sample(self.denoiser, self._canvas(batch), self.stream)
+        tokens_BS = self.sampler.sample(self.model, self._canvas(batch), self.stream)
         return [self.layout.region_codes("text", row[1:]) for row in tokens_BS.cpu().numpy()]
 
     def canvas(self, task: Task, conditions: Sequence[Codes], first_key: int) -> Canvas:
@@ -69,13 +76,15 @@ class Generator:
             _batch([self.layout.pair(task, {condition: codes, target: nothing}) for codes in conditions], first_key)
         )
 
-    def infill(self, task: Task, pairs: Sequence[tuple[Codes, Codes]], holes: NDArray[np.bool_], first_key: int = 0) -> list[Codes]:
-        """Refill the true places of each target side (bool [target size]), given the rest of it and the condition side."""
+    def infill(
+        self, task: Task, pairs: Sequence[tuple[Codes, Codes]], holes: NDArray[np.bool_], first_key: int = 0
+    ) -> list[Codes]:
+        """Refill the true places of each target side (bool [target size]), given its rest and the condition side."""
         condition, target = SIDES[task]
         rows = [self.layout.pair(task, {condition: first, target: second}) for first, second in pairs]
         for _, roles in rows:
             roles[self.layout.region_slice(task, 1)] = np.where(holes, Role.TARGET, Role.GIVEN)
-        tokens_BS = self.sampler.sample(self.denoiser, self._canvas(_batch(rows, first_key)), self.stream)
+        tokens_BS = self.sampler.sample(self.model, self._canvas(_batch(rows, first_key)), self.stream)
         return self.target_codes(task, tokens_BS)
 
     def target_codes(self, task: Task, tokens_BS: torch.Tensor) -> list[Codes]:

@@ -58,7 +58,9 @@ class TensorBoard:
 
 
 def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:
-    """The steps of a log up to a place, each place once: after a resume from an older checkpoint, the later writing counts."""
+    """The steps of a log up to a place, each place once: after a resume from an older checkpoint, the later writing
+    counts.
+    """
     records: list[StepRecord] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = StepRecord(**json.loads(line))

@@ -12,7 +12,8 @@ from triptych.trainer.seams import LossTerms, MetricSums
 class MetricAccumulator:
     """Adds up the loss and the metrics of one logical batch.
 
-    Every rank must report the same metric names, in whatever amounts: the names are sorted and their sums travel as one tensor.
+    Every rank must report the same metric names, in whatever amounts: the names are sorted and their sums travel as one
+    tensor.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,9 @@ from torch import nn
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class AdamWConfig:
-    """Hyper-parameters at the peak of the schedule. Decay is coupled as in PyTorch: p -= lr * (update + weight_decay * p)."""
+    """Hyper-parameters at the peak of the schedule. Decay is coupled as in PyTorch: p -= lr * (update + weight_decay *
+    p).
+    """
 
     peak_learning_rate: float
     betas: tuple[float, float] = (0.9, 0.95)
@@ -32,7 +34,11 @@ def parameter_groups(model: nn.Module, config: AdamWConfig) -> list[dict[str, An
 def build_adamw(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
     """torch's fused AdamW, on CPU as on CUDA."""
     return torch.optim.AdamW(
-        parameter_groups(model, config), lr=config.peak_learning_rate, betas=config.betas, eps=config.epsilon, fused=True
+        parameter_groups(model, config),
+        lr=config.peak_learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        fused=True,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 class LearningRateSchedule:
     """Linear warmup over `warmup_tokens`, then decay from 1 to `final_fraction` at the end of the run.
 
-    The paper decays by a cosine after a warmup of 1,000 steps capped at a quarter of the run (arXiv 2602.21472, batch-size study).
+    The paper decays by a cosine after a warmup of 1,000 steps capped at a quarter of the run (arXiv 2602.21472,
+    batch-size study).
     """
 
     kind: Literal["cosine", "linear", "constant"] = "cosine"
@@ -17,7 +18,9 @@ class LearningRateSchedule:
     final_fraction: float = 0.0
 
     def factor(self, tokens: int, total_tokens: int) -> float:
-        """Multiple of the peak learning rate once `tokens` of `total_tokens` have been seen, in 0..1; constant after the end."""
+        """Multiple of the peak learning rate once `tokens` of `total_tokens` have been seen, in 0..1; constant after
+        the end.
+        """
         if tokens < self.warmup_tokens:
             return tokens / self.warmup_tokens
         progress = min(1.0, (tokens - self.warmup_tokens) / (total_tokens - self.warmup_tokens))

@@ -50,7 +50,7 @@ class Rows(Protocol):
 
 
 class Data(Protocol):
-    """Where logical batches come from. A pure function of the cursor, so that nothing but the cursor is checkpointed."""
+    """Where logical batches come from: a pure function of the cursor, so nothing but the cursor is checkpointed."""
 
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Rows, dict[str, int]]:
         """This rank's rows of the next `size` sequences, and the cursor after all of them.

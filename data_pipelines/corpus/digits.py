@@ -15,13 +15,10 @@ measured on the 1797 rows:
 
 Why warps: a model sees an image as categorical codes, and between two codes there is no nearness to learn from; 1415
 images are too few to meet each code in each place. Measured with a linear classifier (logistic regression) on the
-one-hot codes of a 64-code FSQ tokenizer, accuracy on the 382 held-out rows is 0.880 from the 1415 images and 0.915
-(0.911, 0.916, 0.914 and 0.919 with seeds 0 to 3) from those and seven warps of each, with the ranges of
-`DigitsConfig`; a first measurement with warps drawn otherwise gave 0.925. What is held out is never warped.
-
-What it costs: a judge that knows the scans alone (`trainer/evaluation/judges.py`) reads 0.846 of the warped images
-right, and a model learns to draw such images. Smaller warps (8 degrees, 0.3 pixels, 8 %) are read at 0.992 and teach
-the linear classifier as much, 0.918.
+one-hot codes of a 64-code FSQ tokenizer, accuracy on the 382 held-out rows is 0.880 from the 1415 images and 0.918 from
+those and seven warps of each. A judge that knows the scans alone (`trainer/evaluation/judges.py`) reads 0.992 of the
+warped images right; larger warps (12 degrees, 0.7 pixels, 12 %) teach the linear classifier no more (0.915), and the
+judge reads 0.846 of them. What is held out is never warped.
 """
 
 import random
@@ -48,9 +45,9 @@ class DigitsConfig:
     """
 
     num_warped: int = 7
-    max_rotation_degrees: float = 12.0
-    max_shift_pixels: float = 0.7
-    max_scale_change: float = 0.12
+    max_rotation_degrees: float = 8.0
+    max_shift_pixels: float = 0.3
+    max_scale_change: float = 0.08
     max_shear: float = 0.1
 
 

@@ -1,6 +1,7 @@
 """A mixture of sources as a pure function of one counter per source.
 
-The state says nothing of ranks, workers or batch sizes, so a run may change all three and still see every sequence as planned.
+The state says nothing of ranks, workers or batch sizes, so a run may change all three and still see every sequence as
+planned.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ class Mixture:
             if not len(entry.source):
                 raise ValueError(f"source {name} is empty; give it shards, or drop it from the mixture")
             if entry.weight <= 0:
-                raise ValueError(f"source {name} has weight {entry.weight}; give it a positive weight, or drop it from the mixture")
+                raise ValueError(
+                    f"source {name} has weight {entry.weight}; give it a positive weight, or drop it from the mixture"
+                )
         self._sources = dict(sources)
         self._seed = seed
         self._copies = copies
@@ -43,11 +46,13 @@ class Mixture:
         self._lengths = np.array([entry.source.num_tokens for entry in sources.values()])
 
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Batch, dict[str, int]]:
-        """Rank `rank`'s rows of the next `size`, and the cursor after all of them. ValueError if `size` does not divide."""
+        """Rank `rank`'s rows of the next `size`, and the cursor after all of them. ValueError if `size` does not
+        divide.
+        """
         if size % (num_ranks * self._copies):
             raise ValueError(
-                f"logical_batch {size} does not divide into {num_ranks} data-parallel ranks with {self._copies} copies each; "
-                f"use a multiple of {num_ranks * self._copies}"
+                f"logical_batch {size} does not divide into {num_ranks} data-parallel ranks with {self._copies} "
+                f"copies each; use a multiple of {num_ranks * self._copies}"
             )
         names = list(self._sources)
         counts = np.array([cursor.get(name, 0) for name in names], np.int64)
@@ -73,7 +78,8 @@ class Mixture:
     def _plan(self, counts: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Source of each of the next `size` sequences, and its place in that source's own order.
 
-        Each goes to the source furthest behind its share of the tokens, so that shares hold at every moment to within a sequence.
+        Each goes to the source furthest behind its share of the tokens, so that shares hold at every moment to within a
+        sequence.
         """
         counts = counts.copy()
         choices, places = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -85,13 +91,20 @@ class Mixture:
         return choices, places
 
     def _build(
-        self, choices: NDArray[np.int64], places: NDArray[np.int64], slots: NDArray[np.int64], size: int, first_slot: int
+        self,
+        choices: NDArray[np.int64],
+        places: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        size: int,
+        first_slot: int,
     ) -> Batch:
         samples = np.empty((len(choices), 3), np.int64)
         for number, (name, entry) in enumerate(self._sources.items()):
             mine = choices == number
             epochs, within = np.divmod(places[mine], len(entry.source))
-            samples[mine] = np.stack([np.full(len(epochs), source_id(name)), self._shuffled(name, within, epochs), epochs], axis=1)
+            samples[mine] = np.stack(
+                [np.full(len(epochs), source_id(name)), self._shuffled(name, within, epochs), epochs], axis=1
+            )
         return self._assemble(choices, samples, slots, size, first_slot)
 
     def _shuffled(self, name: str, within: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -103,7 +116,12 @@ class Mixture:
         return indices
 
     def _assemble(
-        self, choices: NDArray[np.int64], samples: NDArray[np.int64], slots: NDArray[np.int64], size: int, first_slot: int
+        self,
+        choices: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        size: int,
+        first_slot: int,
     ) -> Batch:
         sources = [entry.source for entry in self._sources.values()]
         rows = [sources[choice].sequence(int(index)) for choice, index in zip(choices, samples[:, 1], strict=True)]

@@ -1,8 +1,8 @@
 """A keyed permutation of 0..n-1 that is computed, not stored: memory does not grow with the data.
 
-A four-round balanced Feistel network over the smallest even number of bits that holds n, walked until the value falls below n
-(Black and Rogaway 2002, "Ciphers with arbitrary finite domains", cycle walking). Shuffling, not secrecy: the round function is the
-finalizer of splitmix64.
+A four-round balanced Feistel network over the smallest even number of bits that holds n, walked until the value falls
+below n (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", cycle walking). Shuffling, not secrecy: the
+round function is the finalizer of splitmix64.
 """
 
 import numpy as np

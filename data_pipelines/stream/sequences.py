@@ -5,12 +5,14 @@
     i2t    [task] [begin_image] codes [begin_text] caption END..
     t2s, s2t: the same with [begin_audio] codes END..
 
-The first side of a pair is the condition, the second the target. END fills a region to its end and is predicted where the region is
-the target, so the model decides lengths. One uniform length with padding after it, as the paper has it (arXiv 2602.21472).
+The first side of a pair is the condition, the second the target. END fills a region to its end and is predicted where
+the region is the target, so the model decides lengths. One uniform length with padding after it, as the paper has it
+(arXiv 2602.21472).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +53,8 @@ class SequenceLayout:
         for task in SIDES:
             if self.num_tokens(task) > self.sequence_length:
                 raise ValueError(
-                    f"a {task} pair takes {self.num_tokens(task)} positions, sequence_length is {self.sequence_length}; "
-                    "raise sequence_length or lower the regions"
+                    f"a {task} pair takes {self.num_tokens(task)} positions, sequence_length is "
+                    f"{self.sequence_length}; raise sequence_length or lower the regions"
                 )
 
     def num_tokens(self, task: Task) -> int:
@@ -62,13 +64,17 @@ class SequenceLayout:
         return 3 + sum(self.regions.of(side) for side in SIDES[task])
 
     def packed_text(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Tokens and roles [sequence_length] from sequence_length - 1 ids that are already in the vocabulary's text range."""
+        """Tokens and roles [sequence_length] from sequence_length - 1 ids that are already in the vocabulary's text
+        range.
+        """
         tokens = np.concatenate([[self.vocabulary.special("task_text")], ids])
         roles = np.full(self.sequence_length, Role.TARGET, np.uint8)
         roles[0] = Role.GIVEN
         return tokens, roles
 
-    def pair(self, task: Task, codes: Mapping[Modality, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def pair(
+        self, task: Task, codes: Mapping[Modality, NDArray[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Tokens and roles [sequence_length] of one pair; `codes` has both sides of the task."""
         tokens = np.full(self.sequence_length, self.vocabulary.special("pad"), np.int64)
         roles = np.full(self.sequence_length, Role.PADDING, np.uint8)
@@ -82,7 +88,7 @@ class SequenceLayout:
             at = stop
         return tokens, roles
 
-    def region(self, modality: Modality, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def region(self, modality: Modality, codes: NDArray[Any]) -> NDArray[np.int64]:
         """Ids of one region: the codes, then END to its size."""
         size = self.regions.of(modality)
         ids = np.full(size, self.vocabulary.end(modality), np.int64)

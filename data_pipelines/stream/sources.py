@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class PairSource:
     """One task over pairs of codes."""
 
     def __init__(self, task: Task, codes: Mapping[Modality, Codes], layout: SequenceLayout) -> None:
-        self.task = task
+        self.task: Task = task
         self._layout = layout
         self._codes = {modality: codes[modality] for modality in SIDES[task]}
         sizes = {len(side) for side in self._codes.values()}
@@ -45,7 +45,8 @@ class PairSource:
         return self._size
 
     def sequence(self, index: int) -> Sequence:
-        return self._layout.pair(self.task, {modality: codes.item(index) for modality, codes in self._codes.items()})
+        sides: dict[Modality, NDArray[Any]] = {m: codes.item(index) for m, codes in self._codes.items()}
+        return self._layout.pair(self.task, sides)
 
 
 class TextSource:

@@ -14,8 +14,8 @@ class Tokenizer(Protocol):
     """Raw data of one modality to integer codes and back.
 
     Raw is `str` for text; uint8 [height, width] or [height, width, 3] for image; float32 [samples] in -1..1 for audio.
-    Codes are int64 [n] in 0..vocab_size-1. `fingerprint` is a hex digest of everything that decides the codes (vocabulary,
-    weights, preprocessing): two tokenizers with one fingerprint give the same codes.
+    Codes are int64 [n] in 0..vocab_size-1. `fingerprint` is a hex digest of everything that decides the codes
+    (vocabulary, weights, preprocessing): two tokenizers with one fingerprint give the same codes.
     """
 
     @property

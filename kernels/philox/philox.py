@@ -1,4 +1,5 @@
-"""Philox-4x32-10 on int64 tensors (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
+"""Philox-4x32-10 on int64 tensors (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3",
+section 3.3).
 
 Thirty-two-bit words are held in the low half of int64, so the same code runs on CPU and GPU and needs no unsigned type.
 """
@@ -17,12 +18,14 @@ def _signed(word: int) -> int:
 
 
 def _multiply(words: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of the 64-bit product. The product wraps in int64, whose bits are those of the unsigned one."""
+    """High and low 32 bits of the 64-bit product. It wraps in int64, whose bits are those of the unsigned one."""
     product = words * _signed(multiplier)
     return (product >> 32) & _LOW, product & _LOW
 
 
-def philox_4x32(counters: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int], rounds: int = 10) -> tuple[Tensor, ...]:
+def philox_4x32(
+    counters: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int], rounds: int = 10
+) -> tuple[Tensor, ...]:
     """Four random 32-bit words per counter.
 
     counters: four int64 tensors that broadcast together, each holding 0..2**32-1; key: two such integers.

@@ -113,12 +113,10 @@ def _report(run: TrimodalRun, directory: RunDirectory, groups: Groups, stages: S
             tokens=trained.tokens,
             tokens_per_second=trained.tokens / trained_seconds,
             seconds=sum(stages.seconds.values()),
-            num_parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
+            num_parameters=sum(parameter.numel() for parameter in trained.generator.model.parameters()),
             commit=commit(),
         )
-        data = report_data(
-            trained, replace(evaluation, scores=scores), records, command=command, stages=stages.seconds
-        )
+        data = report_data(trained, replace(evaluation, scores=scores), records, command=command, stages=stages.seconds)
         page, _ = write_report(data, directory.folder)
     stages.display.message(_summary(data.scores.to_json()))
     stages.display.message(f"open {page}")

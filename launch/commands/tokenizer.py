@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from triptych.configs.tree import with_settings
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
-from triptych.data_pipelines.vocabulary import Modality
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality
 from triptych.launch.environment import prepare_libraries
 from triptych.trainer.fit import Reporter
 from triptych.trainer.parallel.groups import Groups, process_groups
 from triptych.trainer.parallel.placement import Placement
 
 
-def train(modality: str, data: Path, out: Path, settings: Sequence[str]) -> None:
+def train(name: str, data: Path, out: Path, settings: Sequence[str]) -> None:
     """Train one tokenizer on the training split of a raw corpus and save it to `out`/`modality`."""
-    if modality not in get_args(Modality):
-        raise ValueError(f"there is no modality {modality}; use one of {', '.join(get_args(Modality))}")
+    modality: Modality | None = next((known for known in MODALITIES if known == name), None)
+    if modality is None:
+        raise ValueError(f"there is no modality {name}; use one of {', '.join(MODALITIES)}")
     target = out / modality
     if target.exists():
         raise ValueError(f"{target} exists; remove it or choose another --out")

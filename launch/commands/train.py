@@ -17,12 +17,16 @@ from triptych.launch.run_directory import RunDirectory
 def train(
     name: str, run_dir: Path | None, settings: Sequence[str], *, resume: bool, describe: bool, command: str
 ) -> None:
-    """Train a named run, go on with it, or describe it. A resumed run keeps the settings that it was started with, `settings` on top."""
+    """Train a named run, go on with it, or describe it. A resumed run keeps the settings that it was started with,
+    `settings` on top.
+    """
     prepare_libraries()
     directory = RunDirectory(folder=run_dir or Path("runs") / name)
     run = with_settings(directory.read() if resume else named_run(name), settings)
     if run.name != name:
-        raise ValueError(f"{directory.folder} holds the run {run.name}, not {name}; name that run, or another --run-dir")
+        raise ValueError(
+            f"{directory.folder} holds the run {run.name}, not {name}; name that run, or another --run-dir"
+        )
     if describe:
         print_description(run, Console())
         return
@@ -32,11 +36,12 @@ def train(
     with process_groups(placement()) as groups, Display(rank=groups.placement.rank) as display, display.stage(name):
         outcome = train_run(run, directory, groups, command=command, resume=resume, reporters=[display.reporter()])
     if outcome.stopped:
-        print(f"stopped at {outcome.tokens:,} tokens; go on with: triptych train {name} --run-dir {directory.folder} --resume")
+        resuming = f"triptych train {name} --run-dir {directory.folder} --resume"
+        print(f"stopped at {outcome.tokens:,} tokens; go on with: {resuming}")
 
 
 def print_description(run: TrimodalRun, console: Console) -> None:
-    """Settings, exact parameter counts per part, tokens and steps. The model is built without memory for its weights."""
+    """Settings, exact parameter counts per part, tokens. The model is built without memory for its weights."""
     from triptych.models.trimodal.counts import parameter_counts
     from triptych.trainer.parallel.groups import process_groups
     from triptych.trainer.parallel.placement import Placement

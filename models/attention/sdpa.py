@@ -1,7 +1,8 @@
 """Bidirectional softmax attention through torch's scaled_dot_product_attention.
 
-A `core_attention` for megatron-core 0.16: flash or memory-efficient kernels on CUDA, the blocked CPU kernel elsewhere, memory
-linear in the sequence length. Megatron's own DotProductAttention materializes the scores, and its fast one needs Transformer Engine.
+A `core_attention` for megatron-core 0.16: flash or memory-efficient kernels on CUDA, the blocked CPU kernel elsewhere,
+memory linear in the sequence length. Megatron's own DotProductAttention materializes the scores, and its fast one needs
+Transformer Engine.
 
 Shape legend: S positions, B sequences, N query heads of this rank, G key-value groups of this rank, D head dimension.
 """
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 class SDPACoreAttention(nn.Module):
     """softmax(Q K^T / sqrt(D)) V with an optional padding mask.
 
-    `attention_type`, `layer_number`, `cp_comm_type` and `pg_collection` are part of the protocol and unused: heads arrive sharded.
-    Raises ValueError where the configuration asks for something that this path would silently not do.
+    `attention_type`, `layer_number`, `cp_comm_type` and `pg_collection` are part of the protocol and unused: heads
+    arrive sharded. Raises ValueError where the configuration asks for something that this path would silently not do.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ from triptych.data_pipelines.vocabulary import Vocabulary
 class InitConfig:
     """Standard deviations at initialisation. All are our choices: the paper gives none.
 
-    Hidden matrices get hidden_gain / sqrt(fan in), the variance rule of Complete(d)P (arXiv 2512.22382) at its base width.
+    Hidden matrices get hidden_gain / sqrt(fan in), the variance rule of Complete(d)P (arXiv 2512.22382) at its base
+    width.
     """
 
     embedding_std: float = 0.02
@@ -22,10 +23,10 @@ class InitConfig:
 class TrimodalConfig:
     """Sizes of the model. Pre-norm, QK-norm, SwiGLU, RoPE, untied heads, no biases, no dropout, no time input.
 
-    positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a fixed layout apart
-    from the first layer on; it pays in small models and short runs.
-    residual_scale: factor on both residual branches, m_L^-alpha in Complete(d)P (arXiv 2512.22382), 1 at the base depth.
-    post_attention_norm: "rms" adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences.
+    positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a
+    fixed layout apart from the first layer on; it pays in small models and short runs. residual_scale: factor on both
+    residual branches, m_L^-alpha in Complete(d)P (arXiv 2512.22382), 1 at the base depth. post_attention_norm: "rms"
+    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences.
     """
 
     vocabulary: Vocabulary
@@ -50,11 +51,13 @@ class TrimodalConfig:
             )
         if self.num_attention_heads % self.num_query_groups:
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} does not divide into {self.num_query_groups} query groups; "
-                "change one of them"
+                f"num_attention_heads {self.num_attention_heads} does not divide into "
+                f"{self.num_query_groups} query groups; change one of them"
             )
         if self.head_dim % 2:
-            raise ValueError(f"head dimension {self.head_dim} is odd, which RoPE cannot rotate; change num_attention_heads")
+            raise ValueError(
+                f"head dimension {self.head_dim} is odd, which RoPE cannot rotate; change num_attention_heads"
+            )
 
     @property
     def head_dim(self) -> int:

@@ -17,7 +17,9 @@ from triptych.models.trimodal.config import TrimodalConfig
 
 
 def megatron_config(config: TrimodalConfig) -> TransformerConfig:
-    """megatron-core's view of the model. Weights are built in fp32 and filled by `initialisation`; the engine casts them."""
+    """megatron-core's view of the model. Weights are built in fp32 and filled by `initialisation`; the engine casts
+    them.
+    """
     on_gpu = torch.cuda.is_available()
     return TransformerConfig(
         num_layers=config.num_layers,
@@ -64,10 +66,12 @@ def layer_spec(config: TrimodalConfig) -> ModuleSpec:
                     k_layernorm=RMSNorm,
                 ),
             ),
-            self_attn_bda=add,
+            self_attn_bda=add,  # type: ignore[arg-type]  # megatron takes functions, its types do not say so
             pre_mlp_layernorm=RMSNorm,
-            mlp=ModuleSpec(module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)),
-            mlp_bda=add,
+            mlp=ModuleSpec(
+                module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
+            ),
+            mlp_bda=add,  # type: ignore[arg-type]
         ),
     )
 
@@ -87,7 +91,9 @@ def scaled_residual_add(scale: float) -> Callable[..., Callable[..., Tensor]]:
 
 
 class PostNormSelfAttention(SelfAttention):
-    """Self-attention with one more norm on its output (the hybrid norm of arXiv 2409.04431, for stability at long sequences)."""
+    """Self-attention with one more norm on its output (the hybrid norm of arXiv 2409.04431, for stability at long
+    sequences).
+    """
 
     def __init__(self, config: TransformerConfig, **arguments: Any) -> None:
         super().__init__(config=config, **arguments)

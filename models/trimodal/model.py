@@ -4,11 +4,12 @@ Shape legend: S positions, B sequences, H hidden size, R masked rows of one moda
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import ColumnParallelLinear, VocabParallelEmbedding
 from megatron.core.transformer.spec_utils import build_module
-import torch
 from torch import Tensor, nn
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
@@ -23,8 +24,8 @@ from triptych.models.trimodal.positions import rotary_angles
 class TrimodalTransformer(nn.Module):
     """Bidirectional transformer with one untied head per modality, run on masked rows only.
 
-    Layers are keyed by their number in the whole model, and both ends are optional, so that a pipeline stage is the same class with
-    the same parameter names.
+    Layers are keyed by their number in the whole model, and both ends are optional, so that a pipeline stage is the
+    same class with the same parameter names.
     """
 
     def __init__(self, config: TrimodalConfig, groups: ProcessGroupCollection) -> None:
@@ -36,12 +37,10 @@ class TrimodalTransformer(nn.Module):
             config.vocabulary.size, config.hidden_size, init_method=_keep, config=self.config, tp_group=groups.tp
         )
         self.positions = _learned_positions(config)
-        self.layers = nn.ModuleDict(
-            {
-                str(i): build_module(spec, config=self.config, layer_number=i + 1, pg_collection=groups)
-                for i in range(config.num_layers)
-            }
-        )
+        self.layers = nn.ModuleDict()
+        for i in range(config.num_layers):
+            layer: Any = build_module(spec, config=self.config, layer_number=i + 1, pg_collection=groups)
+            self.layers[str(i)] = layer
         self.final_norm = RMSNorm(self.config, config.hidden_size, config.norm_epsilon)
         self.heads = nn.ModuleDict(
             {
@@ -59,7 +58,9 @@ class TrimodalTransformer(nn.Module):
         )
 
     def forward(self, inputs: DiffusionInputs) -> dict[Modality, Tensor]:
-        """Logits [R, V] of each modality's masked rows over that modality's ids (column 0 is END), in the order of `inputs.rows`."""
+        """Logits [R, V] of each modality's masked rows over that modality's ids (column 0 is END), in the order of
+        `inputs.rows`.
+        """
         hidden_SBH = self.embedding(inputs.tokens_BS).transpose(0, 1).contiguous()
         if self.positions is not None:
             hidden_SBH = hidden_SBH + self.positions[: hidden_SBH.shape[0], None]

@@ -5,7 +5,9 @@ from torch import Tensor
 
 
 def rotary_angles(sequence_length: int, head_dim: int, base: float, device: torch.device) -> Tensor:
-    """fp32 [S, 1, 1, D]: angle of each position and channel, the two halves of the head paired (megatron's non-interleaved form)."""
+    """fp32 [S, 1, 1, D]: angle of each position and channel, the two halves of the head paired (megatron's
+    non-interleaved form).
+    """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
     positions = torch.arange(sequence_length, dtype=torch.float32, device=device)
     angles = torch.outer(positions, base**-exponents)

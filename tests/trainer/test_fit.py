@@ -46,11 +46,17 @@ def test_equals_plain_pytorch(groups, reference):
     records, final = reference
     model = TrimodalTransformer(tiny_run.MODEL, groups.collection)
     model.initialise(seed=3)
-    settings, objective, data = tiny_run.config(2300), MaskedDiffusion(MaskedDiffusionConfig(), tiny_run.VOCABULARY), tiny_run.mixture()
+    settings, objective, data = (
+        tiny_run.config(2300),
+        MaskedDiffusion(MaskedDiffusionConfig(), tiny_run.VOCABULARY),
+        tiny_run.mixture(),
+    )
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}], betas=(0.9, 0.95), eps=1e-8
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        betas=(0.9, 0.95),
+        eps=1e-8,
     )
     cursor = {}
     for record in records:
@@ -104,7 +110,11 @@ def test_two_processes_interrupted_equal_one_that_was_not(run_processes, referen
 def test_a_resumed_run_is_the_same_run(groups, reference, tmp_path, stop_after):
     done = []
     stopped, _ = tiny_run.run(
-        groups, tiny_run.config(2300), checkpoints=tmp_path, reporters=[done.append], stop_requested=lambda: len(done) == stop_after
+        groups,
+        tiny_run.config(2300),
+        checkpoints=tmp_path,
+        reporters=[done.append],
+        stop_requested=lambda: len(done) == stop_after,
     )
     resumed, final = tiny_run.run(groups, tiny_run.config(2300), checkpoints=tmp_path, resume=True)
     records = stopped + resumed

@@ -26,7 +26,9 @@ STATE = "state.json"
 
 
 def write_checkpoint(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-    """Write `parts` (part name -> parameter name -> tensor) and `state` under `folder`, atomically. OSError if the disk refuses."""
+    """Write `parts` (part name -> parameter name -> tensor) and `state` under `folder`, atomically. OSError if the disk
+    refuses.
+    """
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -44,7 +46,9 @@ def write_checkpoint(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], st
         _flush_to_disk(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise OSError(f"checkpoint {folder} could not be written ({error}); free disk space or choose another run directory") from error
+        raise OSError(
+            f"checkpoint {folder} could not be written ({error}); free disk space or choose another run directory"
+        ) from error
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -53,7 +57,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{folder} is not a checkpoint (no {STATE}); name a folder under a run's checkpoints/") from error
+        raise ValueError(
+            f"{folder} is not a checkpoint (no {STATE}); name a folder under a run's checkpoints/"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); use an older checkpoint") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -8,14 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from triptych.trainer.checkpoint.config import CheckpointConfig
-from triptych.trainer.engine import MOMENTS
 from triptych.trainer.checkpoint.format import complete_checkpoints, read_part, read_state, write_checkpoint
+from triptych.trainer.engine import MOMENTS
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.state import TrainState
 
 
 class CheckpointStore:
-    """Writes and reads `TrainState` under one folder. Every rank calls `save` and `load_newest` together; rank 0 writes."""
+    """Writes and reads `TrainState` under one folder. Every rank calls `save` and `load_newest` together; rank 0
+    writes.
+    """
 
     def __init__(self, folder: Path, config: CheckpointConfig, groups: Groups, identity: Mapping[str, Any]) -> None:
         self._folder = folder
@@ -51,7 +53,9 @@ class CheckpointStore:
         self._groups.barrier()
 
     def load_newest(self, state: TrainState) -> None:
-        """Put the newest checkpoint into the state and its engine. ValueError if there is none or it is of another model."""
+        """Put the newest checkpoint into the state and its engine. ValueError if there is none or it is of another
+        model.
+        """
         found = complete_checkpoints(self._folder)
         if not found:
             raise ValueError(f"{self._folder} holds no checkpoint to resume from; start the run without --resume")
@@ -74,8 +78,8 @@ def require_identity(folder: Path, saved: Mapping[str, Any], wanted: Mapping[str
     for key in wanted:
         if saved.get(key) != wanted[key]:
             raise ValueError(
-                f"checkpoint {folder} was made with another {key} ({_short(saved.get(key))}, here {_short(wanted[key])}); "
-                f"use the same {key}, or another run directory"
+                f"checkpoint {folder} was made with another {key} "
+                f"({_short(saved.get(key))}, here {_short(wanted[key])}); use the same {key}, or another run directory"
             )
 
 

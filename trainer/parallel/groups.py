@@ -56,10 +56,11 @@ class Groups:
 
 @contextmanager
 def process_groups(placement: Placement, *, timeout_seconds: float = 600.0) -> Iterator[Groups]:
-    """Open the process groups of a run and close them again; a default group that is open already is used and left open.
+    """Open the process groups of a run and close them again; a default group that is open already is used and left
+    open.
 
-    With one process nothing is listened on (an in-memory store). With several, rendezvous is torchrun's environment. NCCL where
-    CUDA is present, else gloo.
+    With one process nothing is listened on (an in-memory store). With several, rendezvous is torchrun's environment.
+    NCCL where CUDA is present, else gloo.
     """
     device = torch.device("cuda", placement.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -69,9 +70,7 @@ def process_groups(placement: Placement, *, timeout_seconds: float = 600.0) -> I
         _join(placement, "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds))
     try:
         parallel_state.initialize_model_parallel()
-        yield Groups(
-            collection=ProcessGroupCollection.use_mpu_process_groups(), device=device, placement=placement
-        )
+        yield Groups(collection=ProcessGroupCollection.use_mpu_process_groups(), device=device, placement=placement)
     finally:
         parallel_state.destroy_model_parallel()
         if owns_default_group:

@@ -1,4 +1,4 @@
-"""The stream as planned: the same sequences whatever the batch, the ranks and the stops; shares kept at every moment."""
+"""The stream as planned: the same sequences whatever the batch, ranks and stops; shares kept at every moment."""
 
 import numpy as np
 import pytest

@@ -63,4 +63,4 @@ def test_regions_that_do_not_fit_are_refused():
 
 
 def test_sizes_by_name():
-    assert Vocabulary.of({modality: 3 for modality in MODALITIES}) == Vocabulary(text=3, image=3, audio=3)
+    assert Vocabulary.of(dict.fromkeys(MODALITIES, 3)) == Vocabulary(text=3, image=3, audio=3)

@@ -45,7 +45,9 @@ def test_purposes_are_independent():
 
 
 def test_draws_are_uniform():
-    samples = torch.stack([torch.zeros(2000, dtype=torch.int64), torch.arange(2000), torch.zeros(2000, dtype=torch.int64)], 1)
+    samples = torch.stack(
+        [torch.zeros(2000, dtype=torch.int64), torch.arange(2000), torch.zeros(2000, dtype=torch.int64)], 1
+    )
     draws = Stream(seed=3).uniform(Purpose.TIME, samples, 50).numpy().ravel()
     counts, _ = np.histogram(draws, bins=100, range=(0, 1))
     chi_square = ((counts - 1000) ** 2 / 1000).sum()

@@ -1,6 +1,7 @@
 """The tri-modal transformer in plain PyTorch, written to be read: the oracle of the megatron-core model.
 
-Takes the model's own state dict. Shape legend: B sequences, S positions, H hidden, N query heads, G groups, D head dimension.
+Takes the model's own state dict. Shape legend: B sequences, S positions, H hidden, N query heads, G groups, D head
+dimension.
 """
 
 import torch
@@ -22,7 +23,11 @@ def rotate(x_BSND, base):
 
 
 def attention(x_BSH, weights, config, padding_BS):
-    groups, per_group, size = config.num_query_groups, config.num_attention_heads // config.num_query_groups, config.head_dim
+    groups, per_group, size = (
+        config.num_query_groups,
+        config.num_attention_heads // config.num_query_groups,
+        config.head_dim,
+    )
     qkv = rearrange(x_BSH @ weights["linear_qkv.weight"].T, "b s (g r d) -> b s g r d", g=groups, d=size)
     query = rearrange(qkv[..., :per_group, :], "b s g r d -> b s (g r) d")
     key, value = (repeat(qkv[..., per_group + i, :], "b s g d -> b s (g r) d", r=per_group) for i in (0, 1))
