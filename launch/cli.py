@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from triptych.launch.environment import prepare_libraries
 from triptych.launch.errors import one_line_errors
 
 app = typer.Typer(
@@ -137,6 +138,7 @@ def main(arguments: Sequence[str] | None = None, prefix: Sequence[str] = ()) -> 
     """Entry point. `--traceback` anywhere shows where an error came from."""
     given = [*prefix, *(sys.argv[1:] if arguments is None else arguments)]
     show_traceback = "--traceback" in given
+    prepare_libraries()
     with one_line_errors(show_traceback=show_traceback):
         app(args=[argument for argument in given if argument != "--traceback"], standalone_mode=True)
 

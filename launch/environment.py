@@ -9,7 +9,7 @@ from triptych.trainer.parallel.placement import Placement
 
 def prepare_libraries() -> None:
     """Quiet what megatron-core and DeepSpeed say about packages that are not installed; give DeepSpeed the local rank
-    it asserts.
+    it asserts. Must come before the first import of either.
     """
     os.environ.setdefault("LOCAL_RANK", "0")
     os.environ.setdefault("TRITON_PRINT_AUTOTUNING", "0")
@@ -17,7 +17,13 @@ def prepare_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"deepspeed\..*")
     warnings.filterwarnings("ignore", message=r".*(Transformer Engine|Apex).*")
     for name in ("DeepSpeed", "deepspeed", "megatron", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.ERROR)
+        logger.addFilter(_is_error)  # DeepSpeed sets its own level when it is imported; a filter stays
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def placement() -> Placement:

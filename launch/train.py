@@ -1,70 +1,9 @@
-"""`triptych train`, and `torchrun ... -m triptych.launch.train`: one run from its settings to its last checkpoint."""
+"""`torchrun ... -m triptych.launch.train RUN`: `triptych train RUN` as one of many processes.
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+Nothing else is here: libraries are told to be quiet before the first of them is imported.
+"""
 
-from triptych.configs.token_data import load_tokenizers
-from triptych.configs.trimodal import TrimodalRun
-from triptych.launch.run_directory import RunDirectory
-from triptych.launch.signals import stop_requests
-from triptych.trainer.fit import Reporter, fit
-from triptych.trainer.logs import JsonLines, TensorBoard
-from triptych.trainer.parallel.groups import Groups
-
-TENSORBOARD_POINTS = 500
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class TrainOutcome:
-    """Where the run stands. stopped: by a signal, before its last token."""
-
-    tokens: int
-    stopped: bool
-
-
-def train(
-    run: TrimodalRun,
-    directory: RunDirectory,
-    groups: Groups,
-    *,
-    command: str,
-    resume: bool = False,
-    reporters: Sequence[Reporter] = (),
-) -> TrainOutcome:
-    """Train a run into its directory, or go on with it. Everything is read and checked before anything is written.
-
-    ValueError for shards, tokenizers or a checkpoint that do not belong to the run, and for a directory that holds
-    another run.
-    """
-    tokenizers = load_tokenizers(run.data_folder)
-    data = run.build_mixture(tokenizers, "train")
-    model = run.build_model(groups)
-    with ExitStack() as stack:
-        if groups.is_first and not resume:
-            directory.start(run, command)
-        groups.barrier()
-        reporters = [stack.enter_context(JsonLines(directory.log(groups.placement.rank))), *reporters]
-        if groups.is_first:
-            every = run.fit.total_tokens // TENSORBOARD_POINTS
-            reporters.append(stack.enter_context(TensorBoard(directory.tensorboard, every)))
-        stop_requested = stack.enter_context(stop_requests())
-        state = fit(
-            run.fit,
-            model=model,
-            objective=run.build_objective(),
-            data=data,
-            groups=groups,
-            checkpoints=directory.checkpoints,
-            identity=run.identity(tokenizers),
-            resume=resume,
-            reporters=reporters,
-            stop_requested=stop_requested,
-        )
-    return TrainOutcome(tokens=state.tokens, stopped=state.tokens < run.fit.total_tokens)
-
+from triptych.launch.cli import main
 
 if __name__ == "__main__":
-    from triptych.launch.cli import main
-
     main(prefix=("train",))

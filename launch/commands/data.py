@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from triptych.launch.environment import prepare_libraries
-
 
 def make(folder: Path) -> None:
     """Make the demo's raw corpus."""
@@ -17,7 +15,6 @@ def make(folder: Path) -> None:
 
 def encode(source: Path, target: Path, tokenizers: Path, *, max_damaged: int) -> None:
     """Encode one set of shards with the tokenizers of a folder."""
-    prepare_libraries()
     from triptych.configs.token_data import load_tokenizers
     from triptych.data_pipelines.shards.encode import EncodeConfig, encode_shards
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.display import Display, DisplayConfig
-from triptych.launch.environment import prepare_libraries
 from triptych.launch.run_directory import RunDirectory, commit
 from triptych.trainer.parallel.groups import Groups
 
@@ -32,7 +31,6 @@ class Stages:
 
 def demo(run_dir: Path, data_dir: Path, settings: Sequence[str], *, resume: bool, command: str) -> None:
     """Make what is not there yet, train, sample, judge, report. Stopped at any time, it goes on with --resume."""
-    prepare_libraries()
     from triptych.configs.registry import named_run
     from triptych.configs.tree import with_settings
     from triptych.trainer.parallel.groups import process_groups
@@ -83,7 +81,7 @@ def _train(
     run: TrimodalRun, directory: RunDirectory, groups: Groups, stages: Stages, *, resume: bool, command: str
 ) -> bool:
     """Whether the training reached its end."""
-    from triptych.launch.train import train
+    from triptych.launch.training import train
 
     with stages("training"):
         outcome = train(run, directory, groups, command=command, resume=resume, reporters=[stages.display.reporter()])

@@ -6,13 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from triptych.launch.environment import prepare_libraries
 from triptych.launch.run_directory import RunDirectory
 
 
 def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
     """Score a run on held-out data; writes evaluation.json beside its checkpoints."""
-    prepare_libraries()
     from triptych.configs.digits_evaluation import evaluate_run
     from triptych.data_pipelines.shards.atomic import replace_file
     from triptych.launch.trained import open_trained

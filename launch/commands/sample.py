@@ -7,7 +7,6 @@ from typing import Any, get_args
 import numpy as np
 
 from triptych.data_pipelines.vocabulary import Task
-from triptych.launch.environment import prepare_libraries
 from triptych.launch.run_directory import RunDirectory
 
 
@@ -26,7 +25,6 @@ def sample(
     if task not in get_args(Task):
         raise ValueError(f"--task {task} is unknown; use one of {', '.join(get_args(Task))}")
     inputs: Sequence[Any] = _inputs(task, prompts, files)
-    prepare_libraries()
     from triptych.launch.trained import open_trained
 
     with open_trained(RunDirectory(folder=run_dir), settings, seed) as trained:

@@ -7,7 +7,6 @@ from typing import Any
 from triptych.configs.tree import with_settings
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
-from triptych.launch.environment import prepare_libraries
 from triptych.trainer.fit import Reporter
 from triptych.trainer.parallel.groups import Groups, process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -21,7 +20,6 @@ def train(name: str, data: Path, out: Path, settings: Sequence[str]) -> None:
     target = out / modality
     if target.exists():
         raise ValueError(f"{target} exists; remove it or choose another --out")
-    prepare_libraries()
     from triptych.launch.display import Display
 
     with process_groups(Placement()) as groups, Display() as display, display.stage(f"{modality} tokenizer"):

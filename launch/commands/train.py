@@ -10,7 +10,7 @@ from triptych.configs.registry import named_run
 from triptych.configs.tree import to_yaml, with_settings
 from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.display import Display
-from triptych.launch.environment import placement, prepare_libraries
+from triptych.launch.environment import placement
 from triptych.launch.run_directory import RunDirectory
 
 
@@ -20,7 +20,6 @@ def train(
     """Train a named run, go on with it, or describe it. A resumed run keeps the settings that it was started with,
     `settings` on top.
     """
-    prepare_libraries()
     directory = RunDirectory(folder=run_dir or Path("runs") / name)
     run = with_settings(directory.read() if resume else named_run(name), settings)
     if run.name != name:
@@ -30,7 +29,7 @@ def train(
     if describe:
         print_description(run, Console())
         return
-    from triptych.launch.train import train as train_run
+    from triptych.launch.training import train as train_run
     from triptych.trainer.parallel.groups import process_groups
 
     with process_groups(placement()) as groups, Display(rank=groups.placement.rank) as display, display.stage(name):
