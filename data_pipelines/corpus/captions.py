@@ -1,4 +1,4 @@
-"""Captions for images of digits: many ways to name the digit, and true remarks on how it is written.
+"""Captions for images of digits: the digit, and in many ways how or where it is written, remarked on truly.
 
 Every caption names exactly one digit (`words.digit_in` reads it back) and is short: about ten codes of a 1k BPE at
 most.
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 
 from triptych.data_pipelines.corpus.words import DIGIT_WORDS
 
-# The digit is always a word, after a space and last. Among captions that also wrote it as a numeral, first or in the
-# middle (four codes for each digit), a model of a million parameters told no digit from another in 40,000 pairs; with
-# one code for each it did in 8,000.
+# The digit is always a word, and comes first. Measured with a masked diffusion model of 0.9 million parameters that reads
+# images: with the digit at one place in the caption it names 0.74 of the held-out digits after 9,600 pairs, with the
+# same digit at any of three places 0.10, which is chance.
 _PLAIN = (
-    "digit {name}",
-    "the digit {name}",
-    "number {name}",
-    "a handwritten {name}",
-    "a written {name}",
-    "a scan of {name}",
+    "{name}",
+    "{name} by hand",
+    "{name}, handwritten",
+    "{name} in a scan",
+    "{name} on paper",
+    "{name}, a digit",
 )
 _REMARKING = (
-    "a {remark} {name}",
-    "a {remark} handwritten {name}",
-    "the {remark} digit {name}",
-    "a scan of a {remark} {name}",
+    "{name}, {remark}",
+    "{name} in {remark} writing",
+    "{name}, {remark} and handwritten",
+    "{name}, a {remark} digit",
 )
 
 

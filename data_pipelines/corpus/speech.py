@@ -29,7 +29,7 @@ VARIANTS: dict[Split, tuple[str, ...]] = {
     "train": tuple(_TRAIN_VARIANTS.split()),
     "validation": tuple(_HELD_OUT_VARIANTS.split()),
 }
-_PHRASES = ("digit {}", "number {}", "it is {}", "say {}", "the {}")
+_PHRASES = ("{} now", "{} please", "{} again", "{} it is", "{} more")  # the digit comes first: see captions.py
 _TRIM_LEVEL = 0.01  # of the peak: quieter than this at either end is silence
 _FASTER = 1.25
 
