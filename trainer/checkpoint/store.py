@@ -58,7 +58,9 @@ class CheckpointStore:
         """
         found = complete_checkpoints(self._folder)
         if not found:
-            raise ValueError(f"{self._folder} holds no checkpoint to resume from; start the run without --resume")
+            raise ValueError(
+                f"{self._folder} holds no checkpoint to resume from; remove {self._folder.parent} and start again"
+            )
         folder = found[-1]
         document = read_state(folder)
         require_identity(folder, document["identity"], self._identity)
