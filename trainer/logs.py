@@ -1,9 +1,10 @@
 """Where a step's numbers are kept: JSON lines per rank, and TensorBoard."""
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -11,28 +12,37 @@ from triptych.trainer.metrics import StepRecord
 
 
 class JsonLines:
-    """One line of JSON per step, appended, so that a resumed run goes on in the same file."""
+    """One line of JSON per step, appended, so that a resumed run goes on in the same file. Made with the first step."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path = path
+        self._file: IO[str] | None = None
 
     def __call__(self, record: StepRecord) -> None:
-        """Append a step."""
-        self._file.write(json.dumps(asdict(record)) + "\n")
+        """Append a step. OSError, naming the file, if the disk refuses."""
+        try:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("a", encoding="utf-8", buffering=1)
+            self._file.write(json.dumps(asdict(record)) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk has refused the last line already, and said so
+                self._file.close()
 
 
 class TensorBoard:
-    """Scalars over tokens, at most one point per `every_tokens`."""
+    """Scalars over tokens, at most one point per `every_tokens`. The file is made with the first point."""
 
     def __init__(self, folder: Path, every_tokens: int) -> None:
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
         self._every = every_tokens
         self._next = 0
 
@@ -41,6 +51,8 @@ class TensorBoard:
         if record.tokens < self._next:
             return
         self._next = record.tokens + self._every
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder))
         scalars = {
             **record.metrics,
             "learning_rate": record.learning_rate,
@@ -54,7 +66,8 @@ class TensorBoard:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:
