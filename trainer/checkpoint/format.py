@@ -23,6 +23,7 @@ from torch import Tensor
 
 FORMAT = 1
 STATE = "state.json"
+_FIELDS = {"tokens": int, "step": int, "num_updates": int, "cursor": dict, "identity": dict, "sha256": dict}
 
 
 def write_checkpoint(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
@@ -65,6 +66,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path} has format {found}, this version reads {FORMAT}; use the version that wrote it")
+    for name, kind in _FIELDS.items():
+        if not isinstance(state.get(name), kind):
+            raise ValueError(f"{path} is damaged (no sound {name!r}); use an older checkpoint")
     return state
 
 
