@@ -39,6 +39,7 @@ def train(
     """
     tokenizers = load_tokenizers(run.data_folder)
     data = run.build_mixture(tokenizers, "train")
+    data.batch({}, run.fit.logical_batch, groups.data_rank, groups.num_data_ranks)  # refuses what does not divide
     model = run.build_model(groups)
     with ExitStack() as stack:
         if groups.is_first and not resume:
