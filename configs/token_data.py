@@ -85,8 +85,7 @@ def build_mixture(
 
 def _source(folder: Path, entry: SourceConfig, layout: SequenceLayout, tokenizers: Tokenizers, split: Split) -> Source:
     shards = codes_folder(folder) / entry.shards / split
-    sides: tuple[Modality, ...] = ("text",) if entry.task == "text" else SIDES[entry.task]
-    require_fingerprints(shards, read_manifest(shards), {side: tokenizers[side] for side in sides})
+    require_fingerprints(shards, read_manifest(shards), tokenizers)
     if entry.task == "text":
         return TextSource(load_codes(shards, "text"), layout)
-    return PairSource(entry.task, {side: load_codes(shards, side) for side in sides}, layout)
+    return PairSource(entry.task, {side: load_codes(shards, side) for side in SIDES[entry.task]}, layout)
