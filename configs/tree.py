@@ -65,8 +65,9 @@ def from_mapping(kind: type[_Tree], document: Mapping[str, Any], *, origin: str)
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"]) or "the run"
         message = first["msg"].removeprefix("Value error, ")
+        mend = "" if "; " in message else "; give another value"
         raise ValueError(
-            f"{origin}: {path}: {message[0].lower() + message[1:]} (given {_short(first['input'])})"
+            f"{origin}: {path}: {message[0].lower() + message[1:]} (given {_short(first['input'])}){mend}"
         ) from None
     _refuse_unknown(document, to_mapping(tree), origin, "")
     return tree
