@@ -16,6 +16,7 @@ def prepare_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"megatron\..*")
     warnings.filterwarnings("ignore", module=r"deepspeed\..*")
     warnings.filterwarnings("ignore", message=r".*(Transformer Engine|Apex).*")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\..*")  # of DeepSpeed's calls
     for name in ("DeepSpeed", "deepspeed", "megatron", "torch.distributed"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.ERROR)

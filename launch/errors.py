@@ -26,8 +26,21 @@ def one_line_errors(*, show_traceback: bool) -> Iterator[None]:
 def describe(error: ValueError | OSError) -> str:
     """The error in one line, with a mend where the system's own message has none."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"{text}; free disk space, or write to another disk"
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
-        return f"{text}; choose a folder that you may write to"
-    return text
+    if not isinstance(error, OSError) or "; " in text:
+        return text
+    if error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    return f"{text}; {_MENDS.get(error.errno or 0, 'check it, or choose another')}"
+
+
+_MENDS = {
+    errno.ENOSPC: "free disk space, or write to another disk",
+    errno.EDQUOT: "free disk space, or write to another disk",
+    errno.EACCES: "change its permissions, or choose a folder that you may write to",
+    errno.EPERM: "change its permissions, or choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENOENT: "check the path",
+    errno.EEXIST: "remove it or choose another",
+    errno.ENOTDIR: "a part of the path is a file: choose another",
+    errno.EISDIR: "it is a folder: name a file",
+}
