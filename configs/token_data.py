@@ -19,6 +19,7 @@ from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task, Vocab
 from triptych.models.fsq import load_tokenizer
 
 Tokenizers = Mapping[Modality, Tokenizer]
+_TOKENIZERS = "tokenizers"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -45,7 +46,7 @@ class TokenDataConfig:
 
 def tokenizer_folder(folder: Path, modality: Modality) -> Path:
     """Where a modality's tokenizer is."""
-    return folder / "tokenizers" / modality
+    return folder / _TOKENIZERS / modality
 
 
 def codes_folder(folder: Path) -> Path:
@@ -54,10 +55,15 @@ def codes_folder(folder: Path) -> Path:
 
 
 def load_tokenizers(folder: Path) -> dict[Modality, Tokenizer]:
-    """The tokenizers of the three modalities. ValueError, naming the folder, if one is missing or damaged."""
-    loaded: dict[Modality, Tokenizer] = {"text": TextTokenizer.load(tokenizer_folder(folder, "text"))}
+    """The tokenizers under a data folder. ValueError, naming the folder, if one is missing or damaged."""
+    return read_tokenizers(folder / _TOKENIZERS)
+
+
+def read_tokenizers(folder: Path) -> dict[Modality, Tokenizer]:
+    """As `load_tokenizers`, from the folder that holds one folder per modality."""
+    loaded: dict[Modality, Tokenizer] = {"text": TextTokenizer.load(folder / "text")}
     for modality in MODALITIES[1:]:
-        loaded[modality] = load_tokenizer(tokenizer_folder(folder, modality))
+        loaded[modality] = load_tokenizer(folder / modality)
     return loaded
 
 

@@ -15,11 +15,12 @@ def make(folder: Path) -> None:
 
 def encode(source: Path, target: Path, tokenizers: Path, *, max_damaged: int) -> None:
     """Encode one set of shards with the tokenizers of a folder."""
-    from triptych.configs.token_data import load_tokenizers
+    from triptych.configs.token_data import read_tokenizers
     from triptych.data_pipelines.shards.encode import EncodeConfig, encode_shards
 
-    loaded = load_tokenizers(tokenizers.parent) if tokenizers.name == "tokenizers" else load_tokenizers(tokenizers)
-    manifest = encode_shards(source, target, loaded, EncodeConfig(max_damaged=max_damaged))
+    if max_damaged < 0:
+        raise ValueError(f"--max-damaged {max_damaged} is below 0; give 0 to allow none")
+    manifest = encode_shards(source, target, read_tokenizers(tokenizers), EncodeConfig(max_damaged=max_damaged))
     print(f"{target}: {manifest.num_samples:,} samples")
     for reason, number in manifest.damaged_by_reason.items():
         print(f"skipped {number} damaged: {reason}")

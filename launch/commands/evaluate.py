@@ -15,10 +15,12 @@ def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
     from triptych.data_pipelines.shards.atomic import replace_file
     from triptych.launch.trained import open_trained
 
+    target = out or run_dir / "evaluation.json"
+    if target.is_dir() or (out and not out.parent.is_dir()):
+        raise ValueError(f"--out {target} is a folder, or in none; name a file in a folder that exists")
     with open_trained(RunDirectory(folder=run_dir), settings, seed=0) as trained:
         mixture = trained.run.build_mixture(trained.tokenizers, "validation")
         evaluation = evaluate_run(trained.run, trained.generator, trained.tokenizers, mixture)
-    target = out or run_dir / "evaluation.json"
     replace_file(target, (evaluation.scores.dumps() + "\n").encode())
     Console().print(scores_table(evaluation.scores.to_json()))
     print(f"written to {target}")

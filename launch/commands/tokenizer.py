@@ -17,6 +17,8 @@ def train(name: str, data: Path, out: Path, settings: Sequence[str]) -> None:
     modality: Modality | None = next((known for known in MODALITIES if known == name), None)
     if modality is None:
         raise ValueError(f"there is no modality {name}; use one of {', '.join(MODALITIES)}")
+    if data.name != "raw":
+        raise ValueError(f"--data {data} is not named raw, as `triptych data make` writes it; rename it")
     target = out / modality
     if target.exists():
         raise ValueError(f"{target} exists; remove it or choose another --out")
