@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None, prefix: Sequence[str] = ()) -> 
     show_traceback = "--traceback" in given
     prepare_libraries()
     with one_line_errors(show_traceback=show_traceback):
-        app(args=[argument for argument in given if argument != "--traceback"], standalone_mode=True)
+        app(args=[argument for argument in given if argument != "--traceback"], prog_name="triptych")
 
 
 def _command_line() -> str:
