@@ -16,7 +16,7 @@ from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
 from triptych.data_pipelines.vocabulary import Vocabulary
-from triptych.models.diffusion.sampling import ModalitySamplers
+from triptych.models.diffusion.sampling import MaskGit, ModalitySamplers, SamplerConfig
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.checkpoint.config import CheckpointConfig
@@ -105,21 +105,25 @@ def trimodal_demo() -> TrimodalRun:
             folder="data/demo",
             regions=RegionSizes(text=6, image=16, audio=12),
             sources={
-                "text": SourceConfig(task="text", shards="text", weight=0.25),
-                "t2i": SourceConfig(task="t2i", shards="digits", weight=0.2),
-                "i2t": SourceConfig(task="i2t", shards="digits", weight=0.25),
-                "t2s": SourceConfig(task="t2s", shards="speech", weight=0.15),
-                "s2t": SourceConfig(task="s2t", shards="speech", weight=0.15),
+                "text": SourceConfig(task="text", shards="text", weight=0.3),
+                "t2i": SourceConfig(task="t2i", shards="digits", weight=0.18),
+                "i2t": SourceConfig(task="i2t", shards="digits", weight=0.24),
+                "t2s": SourceConfig(task="t2s", shards="speech", weight=0.14),
+                "s2t": SourceConfig(task="s2t", shards="speech", weight=0.14),
             },
         ),
         fit=FitConfig(
             seed=0,
-            total_tokens=3_300_000,
+            total_tokens=3_500_000,
             logical_batch=16,
             micro_batch_per_dp_rank=16,
             optimizer=AdamWConfig(peak_learning_rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1),
             learning_rate=LearningRateSchedule(warmup_tokens=100_000),
             checkpoint=CheckpointConfig(every_tokens=500_000),
+        ),
+        # Guidance hurts speech here: 0.70 of 200 words recognised at 1, 0.90 at 0, 0.16 at 3 (one model, one seed).
+        sampling=ModalitySamplers(
+            audio=SamplerConfig(num_steps=24, rule=MaskGit(choice_temperature=1.0), temperature=0.7)
         ),
     )
 
