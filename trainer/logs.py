@@ -72,10 +72,12 @@ class TensorBoard:
 
 def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:
     """The steps of a log up to a place, each place once: after a resume from an older checkpoint, the later writing
-    counts.
+    counts. A last line that a kill cut short is left out.
     """
     records: list[StepRecord] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
         record = StepRecord(**json.loads(line))
         while records and records[-1].tokens >= record.tokens:
             records.pop()

@@ -1,5 +1,6 @@
 """AdamW and its parameter groups."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,13 @@ class AdamWConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("peak_learning_rate", "epsilon", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; set it to a number of 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; set both to 0 or more and below 1")
 
 
 def parameter_groups(model: nn.Module, config: AdamWConfig) -> list[dict[str, Any]]:

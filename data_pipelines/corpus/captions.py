@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from triptych.data_pipelines.corpus.words import DIGIT_WORDS
 
-# The digit is always a word, and comes first. Measured with a masked diffusion model of 0.9 million parameters that reads
-# images: with the digit at one place in the caption it names 0.74 of the held-out digits after 9,600 pairs, with the
-# same digit at any of three places 0.10, which is chance.
+# The digit is always a word, and comes first. Measured with a masked diffusion model of 0.9 million parameters that
+# reads images: with the digit at one place in the caption it names 0.74 of the held-out digits after 9,600 pairs, with
+# the same digit at any of three places 0.10, which is chance.
 _PLAIN = (
     "{name}",
     "{name} by hand",

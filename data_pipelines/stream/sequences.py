@@ -72,9 +72,7 @@ class SequenceLayout:
         roles[0] = Role.GIVEN
         return tokens, roles
 
-    def pair(
-        self, task: Task, codes: Mapping[Modality, NDArray[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def pair(self, task: Task, codes: Mapping[Modality, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Tokens and roles [sequence_length] of one pair; `codes` has both sides of the task."""
         tokens = np.full(self.sequence_length, self.vocabulary.special("pad"), np.int64)
         roles = np.full(self.sequence_length, Role.PADDING, np.uint8)

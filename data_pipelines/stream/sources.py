@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,7 @@ class PairSource:
         return self._size
 
     def sequence(self, index: int) -> Sequence:
-        sides: dict[Modality, NDArray[Any]] = {m: codes.item(index) for m, codes in self._codes.items()}
-        return self._layout.pair(self.task, sides)
+        return self._layout.pair(self.task, {m: np.asarray(codes.item(index)) for m, codes in self._codes.items()})
 
 
 class TextSource:

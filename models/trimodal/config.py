@@ -44,6 +44,9 @@ class TrimodalConfig:
     init: InitConfig = field(default_factory=InitConfig)
 
     def __post_init__(self) -> None:
+        for name in ("sequence_length", "hidden_size", "num_layers", "num_attention_heads", "num_query_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; set it to 1 or more")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} heads; "
