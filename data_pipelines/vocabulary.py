@@ -8,7 +8,6 @@ and boundary tokens, disjoint ranges and one [MASK] follow the tri-modal paper (
 is our choice.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -69,8 +68,3 @@ class Vocabulary:
         """int64, same shape as `tokens`: index into MODALITIES of each clean id, -1 for specials."""
         boundaries = torch.tensor([self.start(modality) for modality in MODALITIES], device=tokens.device)
         return torch.bucketize(tokens, boundaries, right=True) - 1
-
-    @classmethod
-    def of(cls, sizes: Mapping[Modality, int]) -> "Vocabulary":
-        """From {"text": n, "image": n, "audio": n}."""
-        return cls(text=sizes["text"], image=sizes["image"], audio=sizes["audio"])

@@ -32,7 +32,7 @@ class PairSource:
     def __init__(self, task: Task, codes: Mapping[Modality, Codes], layout: SequenceLayout) -> None:
         self.task: Task = task
         self._layout = layout
-        self._codes = {modality: codes[modality] for modality in SIDES[task]}
+        self._codes: dict[Modality, Codes] = {modality: codes[modality] for modality in SIDES[task]}
         sizes = {len(side) for side in self._codes.values()}
         assert len(sizes) == 1, f"the two sides of {task} differ in number: {sizes}"
         self._size = sizes.pop()
@@ -45,7 +45,7 @@ class PairSource:
         return self._size
 
     def sequence(self, index: int) -> Sequence:
-        return self._layout.pair(self.task, {m: np.asarray(codes.item(index)) for m, codes in self._codes.items()})
+        return self._layout.pair(self.task, {side: codes.item(index) for side, codes in self._codes.items()})
 
 
 class TextSource:

@@ -8,7 +8,7 @@ from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.shards.codes import Codes
 from triptych.data_pipelines.stream.sequences import SIDES, RegionSizes, SequenceLayout
 from triptych.data_pipelines.stream.sources import TextSource
-from triptych.data_pipelines.vocabulary import MODALITIES, NUM_SPECIALS, Vocabulary
+from triptych.data_pipelines.vocabulary import NUM_SPECIALS, Vocabulary
 
 VOCABULARY = Vocabulary(text=20, image=8, audio=12)
 LAYOUT = SequenceLayout(vocabulary=VOCABULARY, sequence_length=16, regions=RegionSizes(text=4, image=4, audio=6))
@@ -60,7 +60,3 @@ def test_packed_text_holds_every_token_once_and_ends_documents():
 def test_regions_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="raise sequence_length or lower the regions"):
         SequenceLayout(vocabulary=VOCABULARY, sequence_length=12, regions=RegionSizes(text=4, image=4, audio=6))
-
-
-def test_sizes_by_name():
-    assert Vocabulary.of(dict.fromkeys(MODALITIES, 3)) == Vocabulary(text=3, image=3, audio=3)
