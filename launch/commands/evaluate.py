@@ -1,7 +1,8 @@
 """`triptych evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,13 +27,15 @@ def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
     print(f"written to {target}")
 
 
-def scores_table(scores: dict[str, object]) -> Table:
-    """Every number among the scores, with the interval of each accuracy."""
+def scores_table(scores: Mapping[str, Any]) -> Table:
+    """Every number among the scores, a row per modality where there are several, with the interval of an accuracy."""
     table = Table("score", "value", "95 % interval")
-    confidence = scores.get("confidence", {})
     for name, value in scores.items():
-        if isinstance(value, int | float):
-            entry = confidence.get(name) if isinstance(confidence, dict) else None
-            interval = "{:.3f} to {:.3f}".format(*entry["interval_95"]) if entry else ""
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else f"{value:,}", interval)
+        if name == "confidence" or value is None or isinstance(value, str):
+            continue
+        rows = {f"{name} {key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
+        entry = scores["confidence"].get(name)
+        interval = "{:.3f} to {:.3f}".format(*entry["interval_95"]) if entry else ""
+        for label, number in rows.items():
+            table.add_row(label, f"{number:.4g}" if isinstance(number, float) else f"{number:,}", interval)
     return table
