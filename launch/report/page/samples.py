@@ -3,7 +3,7 @@
 SAMPLES = """
 {% if data.digits %}<section id="images"><h2>Digits drawn from captions</h2>
 <p class="lead">Per caption: generated images with the judge's verdict, then real scans of the same digit.
- Nothing is picked: these are the first samples of the evaluation.</p><div class="grid two">
+ Nothing is picked: these are all the samples that were drawn for the page.</p><div class="grid two">
 {% for row in data.digits %}<div class="card"><p class="caption"><q>{{ row.caption }}</q></p>
 <div class="row"><div class="tiles" style="--n:{{ [row.generated|length, 8]|min }}">{% for judged in row.generated %}
 <div class="tile{{ ' wrong' if judged.verdict != row.digit }}"><div
