@@ -117,7 +117,11 @@ def _held_out(modality: Modality, run: TrimodalRun, generator: Generator, mixtur
             yield whole.rows(start, start + run.evaluation.batch_size)
 
     return fixed_noise_metrics(
-        generator.model, run.build_objective(), batches, Stream(seed=0), num_draws=run.evaluation.num_nelbo_draws
+        generator.model,
+        run.build_objective("validation"),
+        batches,
+        Stream(seed=0),
+        num_draws=run.evaluation.num_nelbo_draws,
     )
 
 

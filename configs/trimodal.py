@@ -7,7 +7,7 @@ warmup. Heads, FFN width, vocabulary, sequence length and every optimizer value 
 have not been trained yet.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,10 @@ class TrimodalRun:
         model.initialise(self.fit.seed)
         return model
 
-    def build_objective(self) -> MaskedDiffusion:
-        return MaskedDiffusion(self.objective, self.model.vocabulary)
+    def build_objective(self, split: Split = "train") -> MaskedDiffusion:
+        """The run's objective; held-out sequences come once each, so complement pairs are for training alone."""
+        config = self.objective if split == "train" else replace(self.objective, pairing="independent")
+        return MaskedDiffusion(config, self.model.vocabulary)
 
     def build_mixture(self, tokenizers: Tokenizers, split: Split) -> Mixture:
         """The run's mixture of tasks over a split. ValueError if shards, tokenizers and vocabulary do not belong
