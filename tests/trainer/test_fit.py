@@ -30,7 +30,7 @@ def reference(groups):
 
 
 def largest_difference(first, second):
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
+    return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
 def test_the_golden_curve(reference):
