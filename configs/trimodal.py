@@ -108,15 +108,15 @@ def trimodal_demo() -> TrimodalRun:
             regions=RegionSizes(text=6, image=16, audio=12),
             sources={
                 "text": SourceConfig(task="text", shards="text", weight=0.3),
-                "t2i": SourceConfig(task="t2i", shards="digits", weight=0.14),
-                "i2t": SourceConfig(task="i2t", shards="digits", weight=0.28),
+                "t2i": SourceConfig(task="t2i", shards="digits", weight=0.18),
+                "i2t": SourceConfig(task="i2t", shards="digits", weight=0.24),
                 "t2s": SourceConfig(task="t2s", shards="speech", weight=0.14),
                 "s2t": SourceConfig(task="s2t", shards="speech", weight=0.14),
             },
         ),
         fit=FitConfig(
             seed=0,
-            total_tokens=3_700_000,
+            total_tokens=3_500_000,
             logical_batch=16,
             micro_batch_per_dp_rank=16,
             optimizer=AdamWConfig(peak_learning_rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1),
