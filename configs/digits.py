@@ -61,10 +61,10 @@ def load_labelled(folder: Path, source: Source, modality: Modality, split: Split
     return Labelled(items=items, captions=captions, digits=digits, warped=warped)
 
 
-def load_prose(folder: Path, split: Split) -> list[str]:
-    """The documents of the text source."""
-    shards = ShardSet.open(set_folder(raw_folder(folder), "text", split))
-    return [decode_text(sample.key, sample.members["txt"], DecodeConfig()) for sample in shards]
+def load_texts(folder: Path, source: Source, split: Split) -> list[str]:
+    """The documents of the text source, or the captions of another: images and recordings are not read."""
+    members = ShardSet.open(set_folder(raw_folder(folder), source, split)).members("txt")
+    return [decode_text(key, data or b"", DecodeConfig()) for key, data in members]
 
 
 def _labelled(folder: Path, modality: Modality) -> Iterator[tuple[NDArray[Any], str, int, bool]]:

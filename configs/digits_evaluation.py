@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.configs.digits import Judges, Labelled, load_labelled, load_prose, train_judges
+from triptych.configs.digits import Judges, Labelled, load_labelled, load_texts, train_judges
 from triptych.configs.token_data import Tokenizers
 from triptych.configs.trimodal import TrimodalRun
 from triptych.data_pipelines.batch import Batch
 from triptych.data_pipelines.corpus.make import Source
+from triptych.data_pipelines.corpus.splits import SPLITS
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import SIDES
 from triptych.data_pipelines.vocabulary import Modality, Task
@@ -70,7 +71,13 @@ def evaluate_run(run: TrimodalRun, generator: Generator, tokenizers: Tokenizers,
     `mixture` is the run's own over the validation split.
     """
     judges = train_judges(run.data_folder)
-    generated: dict[Task, Generated] = {task: _generate(task, run, generator, tokenizers, judges) for task in SOURCES}
+    held_out = {
+        source: load_labelled(run.data_folder, source, modality, "validation").first(run.evaluation.num_pairs)
+        for source, modality in set(SOURCES.values())
+    }
+    generated: dict[Task, Generated] = {
+        task: _generate(task, held_out[source], generator, tokenizers, judges) for task, (source, _) in SOURCES.items()
+    }
     metrics: dict[Modality, Mapping[str, Estimate]] = {
         modality: _held_out(modality, run, generator, mixture) for modality in NELBO_SOURCES
     }
@@ -86,9 +93,9 @@ def evaluate_run(run: TrimodalRun, generator: Generator, tokenizers: Tokenizers,
     return Evaluation(scores=scores, generated=generated, metrics=metrics, judges=judges)
 
 
-def _generate(task: Task, run: TrimodalRun, generator: Generator, tokenizers: Tokenizers, judges: Judges) -> Generated:
-    source, modality = SOURCES[task]
-    held_out = load_labelled(run.data_folder, source, modality, "validation").first(run.evaluation.num_pairs)
+def _generate(
+    task: Task, held_out: Labelled, generator: Generator, tokenizers: Tokenizers, judges: Judges
+) -> Generated:
     condition, target = SIDES[task]
     inputs = held_out.captions if condition == "text" else held_out.items
     outputs = tokenizers[target].decode(generator.targets(task, tokenizers[condition].encode(inputs)))
@@ -109,10 +116,9 @@ def _character_error(generated: Generated) -> float | None:
 def _held_out(modality: Modality, run: TrimodalRun, generator: Generator, mixture: Mixture) -> dict[str, Estimate]:
     """Every metric of the objective on one source, with noise that never changes."""
     name = NELBO_SOURCES[modality]
-    indices = np.arange(mixture.num_sequences(name))
+    whole = mixture.rows(name, np.arange(mixture.num_sequences(name))).to(generator.device)
 
     def batches() -> Iterator[Batch]:
-        whole = mixture.rows(name, indices).to(generator.device)
         for start in range(0, len(whole), run.evaluation.batch_size):
             yield whole.rows(start, start + run.evaluation.batch_size)
 
@@ -129,7 +135,7 @@ def _text_scores(run: TrimodalRun, tokenizers: Tokenizers, nats_per_token: float
     """Bits per byte of held-out prose: the model's bound, and what it is held against. END after a document is paid for
     by all.
     """
-    train, held_out = load_prose(run.data_folder, "train"), load_prose(run.data_folder, "validation")
+    train, held_out = (load_texts(run.data_folder, "text", split) for split in SPLITS)
     num_outputs = run.model.vocabulary.num_outputs("text")
     train_ids, held_out_ids = (_with_end(tokenizers["text"].encode(texts)) for texts in (train, held_out))
     num_bytes, num_tokens = num_utf8_bytes(held_out), sum(len(ids) for ids in held_out_ids)

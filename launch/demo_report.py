@@ -134,9 +134,9 @@ def _transcripts(generated: Generated) -> list[Transcript]:
     ]
 
 
-def _some(number: int) -> set[int]:
-    """A few of `number` steps, evenly spaced, the last among them."""
-    return {int(step) for step in np.linspace(0, number - 1, min(NUM_FRAMES, number)).round()}
+def _some(number: int) -> list[int]:
+    """A few of `number` steps in order, evenly spaced, the last among them."""
+    return np.linspace(0, number - 1, min(NUM_FRAMES, number)).round().astype(int).tolist()
 
 
 def _image_unmasking(trained: Trained, generated: Generated) -> Unmasking:
@@ -144,7 +144,7 @@ def _image_unmasking(trained: Trained, generated: Generated) -> Unmasking:
     states = list(trained.generator.states("t2i", trained.tokenizers["text"].encode([caption])))
     side = round(trained.run.data.regions.image**0.5)
     steps = []
-    for step in sorted(_some(len(states))):
+    for step in _some(len(states)):
         masked, codes = states[step]
         image = trained.tokenizers["image"].decode([codes[0]])[0]
         steps.append(UnmaskingStep(step=step + 1, masked=masked[0].cpu().numpy().reshape(side, side), image=image))
@@ -155,7 +155,7 @@ def _text_unmasking(trained: Trained, generated: Generated) -> Unmasking:
     codes = trained.tokenizers["image"].encode([generated.held_out.items[0]])
     states = list(trained.generator.states("i2t", codes))
     steps = []
-    for step in sorted(_some(len(states))):
+    for step in _some(len(states)):
         masked, ids = states[step]
         words = trained.tokenizers["text"].decode([ids[0][i : i + 1] for i in range(len(ids[0]))])
         pieces = tuple(None if hidden else word for hidden, word in zip(masked[0].tolist(), words, strict=True))

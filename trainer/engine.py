@@ -81,9 +81,8 @@ class Engine:
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self._groups = groups
         adamw = build_adamw(model, optimizer)
-        groups_of_parameters = [
-            list(group["params"]) for group in adamw.param_groups
-        ]  # DeepSpeed puts flat ones in their place
+        # DeepSpeed puts flat partitions in the place of these.
+        groups_of_parameters = [list(group["params"]) for group in adamw.param_groups]
         self._deepspeed: Any
         self._zero: Any
         self._deepspeed, self._zero, _, _ = deepspeed.initialize(

@@ -64,11 +64,11 @@ def train_tokenizer(
 
 def _texts(raw: Path) -> Iterator[str]:
     """Prose, and the captions of both other sources: every text that the tokenizer will meet."""
-    from triptych.configs.digits import load_labelled, load_prose
+    from triptych.configs.digits import load_texts
+    from triptych.data_pipelines.corpus.make import SOURCES
 
-    yield from load_prose(raw.parent, "train")
-    yield from load_labelled(raw.parent, "digits", "image", "train").captions
-    yield from load_labelled(raw.parent, "speech", "audio", "train").captions
+    for source in SOURCES:
+        yield from load_texts(raw.parent, source, "train")
 
 
 def _items(raw: Path, modality: Modality) -> list[Any]:
