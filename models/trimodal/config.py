@@ -1,9 +1,21 @@
 """Shape of the tri-modal transformer, and what follows from it."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from triptych.data_pipelines.vocabulary import Vocabulary
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Vocabulary
+
+_SIZES = (
+    "sequence_length",
+    "hidden_size",
+    "num_layers",
+    "num_attention_heads",
+    "num_query_groups",
+    "ffn_hidden_size",
+    "vocabulary_multiple",
+)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -26,7 +38,9 @@ class TrimodalConfig:
     positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a
     fixed layout apart from the first layer on; it pays in small models and short runs. residual_scale: factor on both
     residual branches, m_L^-alpha in Complete(d)P (arXiv 2512.22382), 1 at the base depth. post_attention_norm: "rms"
-    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences.
+    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences. vocabulary_multiple:
+    embedding rows and each head's columns are filled up to a multiple of it, so that every number of tensor-parallel
+    ranks that divides it fits; a property of the model, so that a checkpoint does not know how it was split.
     """
 
     vocabulary: Vocabulary
@@ -36,6 +50,7 @@ class TrimodalConfig:
     num_attention_heads: int
     num_query_groups: int
     ffn_hidden_size: int
+    vocabulary_multiple: int = 1
     positions: Literal["rotary", "rotary_and_learned"] = "rotary"
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5
@@ -44,7 +59,7 @@ class TrimodalConfig:
     init: InitConfig = field(default_factory=InitConfig)
 
     def __post_init__(self) -> None:
-        for name in ("sequence_length", "hidden_size", "num_layers", "num_attention_heads", "num_query_groups"):
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; set it to 1 or more")
         if self.hidden_size % self.num_attention_heads:
@@ -65,3 +80,39 @@ class TrimodalConfig:
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def embedding_rows(self) -> int:
+        """Rows of the embedding: the vocabulary's ids, and after them rows that no id reaches."""
+        return self._filled(self.vocabulary.size)
+
+    def head_columns(self, modality: Modality) -> int:
+        """Columns of a modality's head: its ids, and after them columns that are no id's."""
+        return self._filled(self.vocabulary.num_outputs(modality))
+
+    def stage_costs(self, predicted: Mapping[Modality, float] | None = None) -> tuple[float, float]:
+        """Compute of what the first stage of a pipeline has besides layers, and of what the last has, in layers.
+
+        predicted: share of all positions that are of a modality and to be predicted; a third each if None. Counted are
+        the multiplications of matrices, of which the embedding has none. Heads run on masked rows alone; half of the
+        predicted positions are taken to be masked, the mean of a linear schedule, and the rows that fill a head's
+        capacity are left out. Recomputation of layers, which makes heads count for less, is left out too.
+        """
+        shares = dict.fromkeys(MODALITIES, 1 / len(MODALITIES)) if predicted is None else predicted
+        per_row = {modality: 2 * self.hidden_size * self.head_columns(modality) for modality in MODALITIES}
+        heads = sum(0.5 * share * per_row[modality] for modality, share in shares.items())
+        return 0.0, heads / self._layer_flops
+
+    @property
+    def _layer_flops(self) -> int:
+        """Floating-point operations of one layer's forward pass per position, two to a multiplication and addition:
+        queries, keys, values and projection; scores and weighted values over the whole sequence, both directions;
+        SwiGLU's three matrices.
+        """
+        hidden, keys = self.hidden_size, self.num_query_groups * self.head_dim
+        projections = 2 * hidden * (2 * hidden + 2 * keys)
+        attention = 4 * self.sequence_length * hidden
+        return projections + attention + 6 * hidden * self.ffn_hidden_size
+
+    def _filled(self, size: int) -> int:
+        return math.ceil(size / self.vocabulary_multiple) * self.vocabulary_multiple
