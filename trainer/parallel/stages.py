@@ -31,16 +31,15 @@ def layers_per_chunk(
 ) -> tuple[int, ...]:
     """Layers of each chunk, in the order of the model: the layout's own numbers, or `split_layers` where it has none.
 
-    ValueError for numbers of the layout that are not one per chunk, below 1, or not `num_layers` in sum.
+    ValueError for numbers of the layout whose sum is not `num_layers`.
     """
     given = layout.stage_layers
     if not given:
         return split_layers(num_layers, layout.num_chunks, first_cost=first_cost, last_cost=last_cost)
-    if len(given) != layout.num_chunks or min(given) < 1 or sum(given) != num_layers:
-        balanced = split_layers(num_layers, layout.num_chunks, first_cost=first_cost, last_cost=last_cost)
+    if sum(given) != num_layers:
         raise ValueError(
-            f"stage_layers {list(given)} are not {layout.num_chunks} numbers of 1 or more (pipeline * virtual) with "
-            f"sum {num_layers}; {list(balanced)} would do, and [] balances them"
+            f"fit.parallel.stage_layers={list(given)} add up to {sum(given)}, the model has {num_layers} layers; give "
+            "that many, or [] to balance them"
         )
     return given
 

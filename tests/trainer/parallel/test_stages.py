@@ -71,10 +71,9 @@ def test_given_numbers_are_kept_and_interleaved():
     ]
 
 
-@pytest.mark.parametrize("wrong", [(5, 5, 1), (10,), (4, 5), (10, 0)])
-def test_given_numbers_that_do_not_fit_are_refused_with_ones_that_do(wrong):
-    with pytest.raises(ValueError, match=r"with sum 10; \[5, 5\] would do"):
-        layers_per_chunk(ParallelLayout(pipeline=2, stage_layers=wrong), 10)
+def test_given_numbers_of_another_sum_are_refused():
+    with pytest.raises(ValueError, match=r"stage_layers=\[4, 5\] add up to 9, the model has 10 layers; give"):
+        layers_per_chunk(ParallelLayout(pipeline=2, stage_layers=(4, 5)), 10)
 
 
 def test_more_chunks_than_layers_are_refused():
