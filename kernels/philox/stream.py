@@ -1,12 +1,13 @@
 """Named random streams over Philox: a draw is a pure function of (seed, purpose, sample, position)."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
 from torch import Tensor
 
-from triptych.kernels.philox.philox import uniform
+from triptych.kernels.philox.philox import Words, philox_4x32, uniform
 
 _LOW = 0xFFFFFFFF
 
@@ -22,6 +23,7 @@ class Purpose(IntEnum):
     SAMPLING = 5
     REVEAL = 6
     AUGMENTATION = 7
+    DROPOUT = 8
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -36,10 +38,22 @@ class Stream:
         samples_B3: int64 (source id < 2**31, absolute sample index < 2**40, epoch < 2**16). Each value depends on seed,
         purpose, the row's key and the position alone: not on batch, rank or order.
         """
-        source_B1, index_B1, epoch_B1 = (samples_B3[:, i : i + 1] for i in range(3))
         position_P = torch.arange(num_positions, device=samples_B3.device)
-        high_B1 = (index_B1 >> 32) | (epoch_B1 << 8) | (int(purpose) << 24)
-        return uniform((position_P, index_B1 & _LOW, high_B1, source_B1), self._key)
+        return uniform((position_P, *_sample_words(purpose, samples_B3)), self._key)
+
+    def row_words(self, purpose: Purpose, samples_B3: Tensor, copies_B: Tensor) -> Words:
+        """Four int64 [B], 0..2**32-1: 128 random bits per row, a pure function of its key and copy (int64, < 2**32).
+
+        One bijection maps all rows of a run, so two rows never have the same words.
+        """
+        copies_B1 = copies_B.to(torch.int64)[:, None]
+        word0, word1, word2, word3 = philox_4x32((copies_B1, *_sample_words(purpose, samples_B3)), self._key)
+        return word0[:, 0], word1[:, 0], word2[:, 0], word3[:, 0]
+
+    def key_of(self, name: str) -> tuple[int, int]:
+        """64 random bits, as two integers of 32, that depend on the seed and a name."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
     def at(self, purpose: Purpose, indices: Tensor) -> Tensor:
         """float64 in (0, 1), shape of `indices` (int64, 0..2**40-1): one draw per absolute index, of no particular
@@ -51,3 +65,10 @@ class Stream:
     @property
     def _key(self) -> tuple[int, int]:
         return self.seed & _LOW, (self.seed >> 32) & _LOW
+
+
+def _sample_words(purpose: Purpose, samples_B3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The counter's last three words, int64 [B, 1]: low and high of index, epoch and purpose, then the source."""
+    source_B1, index_B1, epoch_B1 = (samples_B3[:, i : i + 1] for i in range(3))
+    high_B1 = (index_B1 >> 32) | (epoch_B1 << 8) | (int(purpose) << 24)
+    return index_B1 & _LOW, high_B1, source_B1
