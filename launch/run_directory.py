@@ -4,6 +4,7 @@ run.yaml   code.diff   checkpoints/   logs/rank0.jsonl   tensorboard/   report.h
 """
 
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from triptych.configs.registry import named_run
 from triptych.configs.tree import from_mapping, to_mapping
 from triptych.configs.trimodal import TrimodalRun
 from triptych.data_pipelines.shards.atomic import replace_file
-from triptych.trainer.checkpoint.format import complete_checkpoints
+from triptych.trainer.checkpoint.loading import newest_checkpoint
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -68,11 +69,14 @@ class RunDirectory:
         return from_mapping(kind, settings, origin=str(self.settings))
 
     def newest_checkpoint(self) -> Path:
-        """The newest finished checkpoint. ValueError if there is none."""
-        found = complete_checkpoints(self.checkpoints)
-        if not found:
-            raise ValueError(f"{self.checkpoints} holds no checkpoint; train first (triptych train)")
-        return found[-1]
+        """The newest checkpoint with sound weights; a damaged one is passed over, which is said. ValueError if there is
+        none.
+        """
+        return newest_checkpoint(self.checkpoints, "weights", warn=_warn)
+
+
+def _warn(line: str) -> None:
+    print(f"triptych: warning: {line}", file=sys.stderr)
 
 
 def commit() -> str:

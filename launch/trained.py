@@ -10,8 +10,9 @@ from triptych.configs.trimodal import TrimodalRun
 from triptych.kernels.philox import Stream
 from triptych.launch.run_directory import RunDirectory
 from triptych.models.diffusion.sampling import Sampler
-from triptych.trainer.checkpoint.format import read_part, read_state
-from triptych.trainer.checkpoint.store import require_identity, require_parameters
+from triptych.trainer.checkpoint.disk.document import read_document
+from triptych.trainer.checkpoint.disk.reading import read_part
+from triptych.trainer.checkpoint.loading import require_identity, require_parameters
 from triptych.trainer.generation import Generator
 from triptych.trainer.parallel.groups import Groups, process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -39,11 +40,12 @@ def load_trained(directory: RunDirectory, run: TrimodalRun, groups: Groups, seed
     """As `open_trained`, within process groups that are open."""
     tokenizers = load_tokenizers(run.data_folder)
     folder = directory.newest_checkpoint()
-    state = read_state(folder)
-    require_identity(folder, state["identity"], run.identity(tokenizers))
-    weights = read_part(folder, "weights")
+    document = read_document(folder)
+    require_identity(folder, document.header.identity, run.identity(tokenizers))
     model = run.build_model(groups)
-    require_parameters(folder, weights, dict(model.named_parameters()))
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    require_parameters(folder, document, {"weights": shapes})
+    weights = read_part(folder, "weights")
     model.load_state_dict(weights, strict=False)  # megatron-core's empty `_extra_state` entries are in no checkpoint
     model.to(groups.device).eval()
     generator = Generator(
@@ -54,4 +56,4 @@ def load_trained(directory: RunDirectory, run: TrimodalRun, groups: Groups, seed
         device=groups.device,
         batch_size=run.evaluation.batch_size,
     )
-    return Trained(run=run, tokenizers=tokenizers, generator=generator, tokens=state["tokens"])
+    return Trained(run=run, tokenizers=tokenizers, generator=generator, tokens=document.header.tokens)

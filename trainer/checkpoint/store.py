@@ -1,30 +1,72 @@
 """A run's checkpoints: when one is due, what goes in, which is loaded, which are dropped."""
 
-import shutil
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from torch import Tensor
-
+from triptych.trainer.checkpoint.background import Background
 from triptych.trainer.checkpoint.config import CheckpointConfig
-from triptych.trainer.checkpoint.format import complete_checkpoints, read_part, read_state, write_checkpoint
-from triptych.trainer.engine import MOMENTS
+from triptych.trainer.checkpoint.disk.document import Damaged, Document, Header, read_document
+from triptych.trainer.checkpoint.disk.folders import (
+    checkpoint_folder,
+    checkpoint_folders,
+    complete_checkpoints,
+    drop_folder,
+    to_drop,
+)
+from triptych.trainer.checkpoint.loading import (
+    fill,
+    newest_sound,
+    passed_over,
+    require_identity,
+    require_parameters,
+    shared_fault,
+    wanted_shapes,
+)
+from triptych.trainer.checkpoint.ranks import Ranks
+from triptych.trainer.checkpoint.saving import write_checkpoint
+from triptych.trainer.checkpoint.shards import State
+from triptych.trainer.checkpoint.staging import Staging
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.state import TrainState
 
+Warn = Callable[[str], None]
+"""Where a line goes that the user should read."""
+
+_LOG = logging.getLogger(__name__)
+
 
 class CheckpointStore:
-    """Writes and reads `TrainState` under one folder. Every rank calls `save` and `load_newest` together; rank 0
-    writes.
+    """Writes and reads `TrainState` under one folder. Every rank constructs it, and calls each method together with the
+    others; each writes what it holds.
+
+    One save at most is under way. The next one, a load and `close` wait for it, and raise what went wrong with it, on
+    every rank alike: OSError if a disk refused, RuntimeError otherwise, with rank and cause.
     """
 
-    def __init__(self, folder: Path, config: CheckpointConfig, groups: Groups, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: CheckpointConfig,
+        groups: Groups,
+        identity: Mapping[str, Any],
+        warn: Warn = _LOG.warning,
+    ) -> None:
+        """identity: what a checkpoint must agree with to be loaded. warn: is told, on rank 0, of every damaged
+        checkpoint.
+        """
         self._folder = folder
         self._config = config
-        self._groups = groups
         self._identity = dict(identity)
+        self._warn = warn
+        self._ranks = Ranks()
+        self._staging = Staging(groups.device)
+        self._background = Background()
         self._saved_tokens = 0
+        self._on_disk: int | None = None
+        self._damaged: set[Path] = set()
 
     def save_if_due(self, state: TrainState) -> None:
         """Save once `every_tokens` more tokens have been seen than at the last save."""
@@ -33,69 +75,101 @@ class CheckpointStore:
             self.save(state)
 
     def save(self, state: TrainState) -> None:
-        """Write a checkpoint of the state now."""
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensors in state.engine.named_state():
-            for key, tensor in tensors.items():
-                parts.setdefault("weights" if key == "weight" else key, {})[name] = tensor
-        if self._groups.is_first:
-            document = {
-                "tokens": state.tokens,
-                "step": state.step,
-                "num_updates": state.engine.num_updates,
-                "cursor": dict(state.cursor),
-                "identity": self._identity,
-            }
-            write_checkpoint(self._folder / f"tokens-{state.tokens:015d}", parts, document)
-            for old in complete_checkpoints(self._folder)[: -self._config.keep_last]:
-                shutil.rmtree(old)
+        """Save the state as it is now; it may change once this returns. Nothing to do if it was just loaded."""
+        self.wait()
+        if state.tokens == self._on_disk:
+            return
+        header = Header(
+            tokens=state.tokens,
+            step=state.step,
+            num_updates=state.engine.num_updates,
+            cursor=dict(state.cursor),
+            identity=self._identity,
+        )
         self._saved_tokens = state.tokens
-        self._groups.barrier()
+        if self._config.writing == "blocking":
+            self._write(state.engine.held(), header)
+        else:
+            copy = self._staging.copy(state.engine.held())
+            self._background.start(lambda: self._write(copy, header))
 
     def load_newest(self, state: TrainState) -> None:
-        """Put the newest checkpoint into the state and its engine. ValueError if there is none or it is of another
-        model.
+        """Put the newest sound checkpoint into the state and its engine, whatever layout wrote it.
+
+        A damaged one is passed over with a warning. ValueError, with nothing loaded, if none is left, or if the newest
+        is of another format, identity or model.
         """
-        found = complete_checkpoints(self._folder)
-        if not found:
-            raise ValueError(
-                f"{self._folder} holds no checkpoint to resume from; remove {self._folder.parent} and start again"
+        self.wait()
+        folder, document = self._find_newest()
+        held, modules = state.engine.held(), {"weights": state.engine.module_weights()}
+        for parts in (held, modules):
+            require_parameters(folder, document, wanted_shapes(parts, self._ranks))
+        for parts in (held, modules):
+            fill(parts, folder, document, self._ranks)
+        state.engine.finish_load(document.header.num_updates)
+        state.tokens, state.step = document.header.tokens, document.header.step
+        state.cursor = dict(document.header.cursor)
+        self._saved_tokens = self._on_disk = state.tokens
+
+    def wait(self) -> None:
+        """Return when no save is under way; raise what went wrong with the last one."""
+        self._background.wait()
+
+    def close(self) -> None:
+        """Wait, then give memory and process group back. The store is of no more use."""
+        try:
+            self.wait()
+        finally:
+            self._staging.close()
+            self._ranks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except (OSError, RuntimeError):
+            if error is None:  # else the save most likely failed for the same reason, which is raised already
+                raise
+
+    def _write(self, parts: State, header: Header) -> None:
+        write_checkpoint(checkpoint_folder(self._folder, header.tokens), parts, header, self._ranks)
+        self._on_disk = header.tokens
+        self._ranks.from_first(lambda: self._drop_old(header.tokens))
+
+    def _drop_old(self, tokens: int) -> None:
+        """Drop what is no longer kept, now that a newer one is whole; damaged ones count for nothing."""
+        newest = checkpoint_folder(self._folder, tokens)
+        damaged, self._damaged = self._damaged - {newest}, set()
+        for path in damaged:
+            if path.exists():
+                drop_folder(path)
+        found = [path for path in complete_checkpoints(self._folder) if path.name <= newest.name]
+        for path in to_drop(found, keep_last=self._config.keep_last, keep_every_tokens=self._config.keep_every_tokens):
+            drop_folder(path)
+
+    def _find_newest(self) -> tuple[Path, Document]:
+        folders = self._ranks.from_first(lambda: checkpoint_folders(self._folder))
+        again = f"remove {self._folder.parent} and start again"
+        if not folders:
+            raise ValueError(f"{self._folder} holds no checkpoint to resume from; {again}")
+        try:
+            folder, document, skipped = newest_sound(
+                folders, self._read, lambda path, document: shared_fault(path, document, self._ranks)
             )
-        folder = found[-1]
-        document = read_state(folder)
-        require_identity(folder, document["identity"], self._identity)
-        weights = read_part(folder, "weights")
-        named: dict[str, dict[str, Tensor]] = {name: {"weight": tensor} for name, tensor in weights.items()}
-        for key in MOMENTS:
-            for name, tensor in read_part(folder, key).items():
-                named[name][key] = tensor
-        require_parameters(folder, weights, dict(state.engine.module.named_parameters()))
-        state.engine.load_named_state(named, document["num_updates"])
-        state.tokens, state.step, state.cursor = document["tokens"], document["step"], document["cursor"]
-        self._saved_tokens = state.tokens
+        except Damaged as error:
+            raise ValueError(f"no checkpoint is sound ({error}); restore one, or {again}") from None
+        if self._ranks.is_first:
+            for line in passed_over(skipped, folder):
+                self._warn(line)
+        self._damaged = set(skipped)
+        return folder, document
 
-
-def require_identity(folder: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """ValueError, naming the first difference, unless the checkpoint was made with the same model and tokenizers."""
-    for key in wanted:
-        if saved.get(key) != wanted[key]:
-            raise ValueError(
-                f"checkpoint {folder} was made with another {key} "
-                f"({_short(saved.get(key))}, here {_short(wanted[key])}); use the same {key}, or another run directory"
-            )
-
-
-def require_parameters(folder: Path, saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """ValueError, naming the first difference, unless names and shapes agree."""
-    for name in sorted(saved.keys() | wanted.keys()):
-        shapes = [tuple(tensors[name].shape) if name in tensors else "missing" for tensors in (saved, wanted)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"checkpoint {folder} is of another model ({name}: {shapes[0]} there, {shapes[1]} here); "
-                "use the run that wrote it"
-            )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    def _read(self, folder: Path) -> Document:
+        """The index, read by rank 0; its identity is the run's."""
+        document = self._ranks.from_first(lambda: read_document(folder))
+        require_identity(folder, document.header.identity, self._identity)
+        return document
