@@ -1,0 +1,116 @@
+"""The estimate of memory, by hand and against the bytes of living tensors in two processes."""
+
+import gc
+import itertools
+
+import pytest
+import torch
+import torch.distributed as dist
+from gloo_processes import Processes
+
+from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.vocabulary import Vocabulary
+from triptych.kernels.philox import Stream
+from triptych.models.trimodal.config import TrimodalConfig
+from triptych.models.trimodal.model import TrimodalTransformer
+from triptych.trainer.engine.config import EngineConfig
+from triptych.trainer.engine.engine import Engine
+from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
+from triptych.trainer.optimizer import AdamWConfig, parameter_groups
+from triptych.trainer.parallel.groups import process_groups
+from triptych.trainer.parallel.memory import memory_estimate
+from triptych.trainer.parallel.placement import Placement
+
+MODEL = TrimodalConfig(
+    vocabulary=Vocabulary(text=3000, image=500, audio=400),
+    sequence_length=16,
+    hidden_size=256,
+    num_layers=4,
+    num_attention_heads=4,
+    num_query_groups=2,
+    ffn_hidden_size=768,
+)
+CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (1, "bf16"), (2, "bf16")]
+
+
+def test_groups_are_filled_up_to_an_even_number_per_rank():
+    estimate = memory_estimate([100, 7], zero_stage=1, precision="bf16", data_ranks=4)
+    assert (estimate.parameters, estimate.gradients, estimate.optimizer) == (2 * 112, 4 * 112, 12 * 28)
+
+
+def test_bytes_per_parameter_at_scale():
+    sizes = [3_000_000_000 // 64 * 64]
+    per_parameter = {
+        (zero, precision): (e.total - e.buffers) / sizes[0]
+        for zero, precision in CASES
+        for e in [memory_estimate(sizes, zero_stage=zero, precision=precision, data_ranks=8)]
+    }
+    assert per_parameter == {
+        (0, "fp32"): 16,
+        (1, "fp32"): 4 + 4 + 12 / 8,
+        (2, "fp32"): 4 + 4 / 8 + 12 / 8,
+        (1, "bf16"): 2 + 4 + 12 / 8,
+        (2, "bf16"): 2 + 4 / 8 + 12 / 8,
+    }
+
+
+def test_bf16_without_zero_is_refused():
+    with pytest.raises(ValueError, match="use 1 or 2"):
+        memory_estimate([10], zero_stage=0, precision="bf16", data_ranks=1)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    return Processes(tmp_path_factory.mktemp("memory"))(measure_all, 2)
+
+
+@pytest.mark.parametrize(("zero_stage", "precision"), CASES)
+def test_the_estimate_is_what_living_tensors_take(measured, zero_stage, precision):
+    for rank in measured:
+        sizes, held = rank[zero_stage, precision]
+        estimate = memory_estimate(sizes, zero_stage=zero_stage, precision=precision, data_ranks=2)
+        kept = estimate.buffers if zero_stage == 1 else 0  # ZeRO-2 has let go of its buffers by now
+        assert held - kept == pytest.approx(estimate.total - estimate.buffers, rel=0.02)
+
+
+def measure_all():
+    """Case to the sizes of the parameter groups and the bytes after a backward pass, the second of the run."""
+    rank = dist.get_rank()
+    with process_groups(Placement(rank=rank, world_size=2, local_rank=rank)) as groups:
+        return {case: measure(groups, *case) for case in CASES}
+
+
+def measure(groups, zero_stage, precision):
+    adamw, objective = AdamWConfig(peak_learning_rate=1e-3), MaskedDiffusion(MaskedDiffusionConfig(), MODEL.vocabulary)
+    stream, micro_batches = Stream(seed=0), [batch(), batch()]
+    before = living_storages()  # kept, so that none of their addresses is used again
+    model = TrimodalTransformer(MODEL, groups.collection)
+    model.initialise(seed=0)
+    sizes = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model, adamw)]
+    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), adamw, groups)
+    engine.forward_backward(micro_batches, objective, stream)
+    engine.step(1e-3)
+    engine.forward_backward(micro_batches, objective, stream)
+    return sizes, sum(storage.nbytes() for at, storage in living_storages().items() if at not in before)
+
+
+def batch():
+    tokens_BS = torch.arange(16).repeat(2, 1) + MODEL.vocabulary.codes_start("text")
+    return Batch(
+        tokens_BS=tokens_BS,
+        roles_BS=torch.full_like(tokens_BS, Role.TARGET, dtype=torch.uint8),
+        samples_B3=torch.zeros(2, 3, dtype=torch.int64),
+        copies_B=torch.zeros(2, dtype=torch.int64),
+        slots_B=torch.arange(2),
+        logical_size=8,
+        first_slot=0,
+    )
+
+
+def living_storages():
+    """Address to storage, of every tensor and gradient."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    gradients = [tensor.grad for tensor in tensors if tensor.is_leaf and tensor.grad is not None]
+    storages = [tensor.untyped_storage() for tensor in itertools.chain(tensors, gradients)]
+    return {storage.data_ptr(): storage for storage in storages}
