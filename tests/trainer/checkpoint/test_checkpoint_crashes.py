@@ -5,15 +5,17 @@ import io
 import multiprocessing
 import os
 import pathlib
+import re
 import shutil
 import signal
 import traceback
 
 import pytest
 import torch
-from fabricated_runs import advance, is_at, open_store, state_of
+from fabricated_runs import Split, advance, folder_at, is_at, open_store, state_of
 from torch import distributed
 
+from triptych.trainer.checkpoint.disk import storage
 from triptych.trainer.checkpoint.disk.reading import verify_checkpoint
 
 _SEAMS = [(os, "fsync"), (os, "mkdir"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (pathlib.Path, "open")]
@@ -134,6 +136,42 @@ def _versions_after(tmp_path, name, number):
         return [_load(tmp_path / f"{name}{operations}") for operations in range(number)]
     finally:
         distributed.destroy_process_group()
+
+
+def _one_of_two(folder, rank, told):
+    """Rank 1 is killed while it writes the second checkpoint."""
+    store = distributed.FileStore(str(folder.with_name("store")), 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    state = state_of(Split(data=2), 1)
+    try:
+        with open_store(folder) as checkpoints:
+            checkpoints.save(state)
+            checkpoints.wait()
+            advance(state, 2)
+            if rank == 1:
+                storage.write_tensors = lambda *arguments: _kill()
+            checkpoints.save(state)
+    except RuntimeError as error:
+        told.put(str(error))
+    os._exit(0)  # the group cannot be closed in order: the other is gone
+
+
+def test_a_rank_that_is_killed_fails_the_save_of_the_others_soon(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    folder, told = tmp_path / "checkpoints", spawn.SimpleQueue()
+    ranks = [spawn.Process(target=_one_of_two, args=(folder, rank, told)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    try:
+        for process in ranks:
+            process.join(60)
+        assert [process.exitcode for process in ranks] == [0, -signal.SIGKILL]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert re.search(r"tokens-0+200 could not be written: a rank is gone", told.get())
+    verify_checkpoint(folder_at(folder, 1))
+    assert not folder_at(folder, 2).exists()
 
 
 @pytest.mark.parametrize(("act", "code"), [(_kill, -signal.SIGKILL), (_refuse, 3)])
