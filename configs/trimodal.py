@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from triptych.configs.layouts import layout_plan, predicted_shares
 from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
@@ -18,13 +19,16 @@ from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.models.diffusion.sampling import MaskGit, ModalitySamplers, SamplerConfig
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
+from triptych.models.trimodal.execution import Execution
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.checkpoint.config import CheckpointConfig
-from triptych.trainer.engine import EngineConfig
+from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.parallel.plan import Plan
+from triptych.trainer.parallel.stages import chunk_layers
 from triptych.trainer.schedules import LearningRateSchedule
 
 
@@ -59,24 +63,61 @@ class TrimodalRun:
             vocabulary=self.model.vocabulary, sequence_length=self.model.sequence_length, regions=self.data.regions
         )
 
+    @property
+    def stage_costs(self) -> tuple[float, float]:
+        """Compute of the model's two ends in units of a layer, by which the stages of a pipeline are balanced."""
+        return self.model.stage_costs(predicted_shares(self.layout, self.data.sources.values()))
+
+    def plan(self, world_size: int) -> Plan:
+        """The run on `world_size` processes, as `require_layout` judges it."""
+        return layout_plan(self.model, self.fit, world_size=world_size, rows_together=self._copies("train"))
+
     def build_model(self, groups: Groups) -> TrimodalTransformer:
         """The model with its initial weights, on the CPU."""
         model = TrimodalTransformer(self.model, groups.collection)
         model.initialise(self.fit.seed)
         return model
 
-    def build_objective(self, split: Split = "train") -> MaskedDiffusion:
-        """The run's objective; held-out sequences come once each, so complement pairs are for training alone."""
+    def build_chunks(self, groups: Groups) -> list[TrimodalTransformer]:
+        """This process's pieces of the model with their initial weights, on the CPU."""
+        first_cost, last_cost = self.stage_costs
+        chunks = []
+        for chunk in range(groups.layout.virtual):
+            layers = chunk_layers(
+                groups.layout,
+                self.model.num_layers,
+                groups.stage,
+                chunk,
+                first_cost=first_cost,
+                last_cost=last_cost,
+            )
+            execution = Execution(
+                layers=layers,
+                sequence_parallel=groups.layout.sequence,
+                recompute=self.fit.recompute,
+            )
+            chunks.append(TrimodalTransformer(self.model, groups.collection, execution))
+            chunks[-1].initialise(self.fit.seed)
+        return chunks
+
+    def build_objective(self, split: Split = "train", groups: Groups | None = None) -> MaskedDiffusion:
+        """The run's objective; held-out sequences come once each, so complement pairs are for training alone. groups:
+        those that the model is split over, if it is.
+        """
         config = self.objective if split == "train" else replace(self.objective, pairing="independent")
-        return MaskedDiffusion(config, self.model.vocabulary)
+        return MaskedDiffusion(config, self.model.vocabulary, None if groups is None else groups.collection.tp)
 
     def build_mixture(self, tokenizers: Tokenizers, split: Split) -> Mixture:
         """The run's mixture of tasks over a split. ValueError if shards, tokenizers and vocabulary do not belong
         together.
         """
         require_vocabulary(self.model.vocabulary, tokenizers)
-        copies = 2 if self.objective.pairing == "complement" and split == "train" else 1
+        copies = self._copies(split)
         return build_mixture(self.data, self.layout, tokenizers, split=split, seed=self.fit.seed, copies=copies)
+
+    def _copies(self, split: Split) -> int:
+        """How often each sequence comes, in a row."""
+        return 2 if self.objective.pairing == "complement" and split == "train" else 1
 
     def identity(self, tokenizers: Tokenizers) -> dict[str, Any]:
         """What a checkpoint must agree with: the model's shape and the tokenizers' fingerprints."""
@@ -183,6 +224,7 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
             num_attention_heads=layers,
             num_query_groups=query_groups,
             ffn_hidden_size=5 * width // 2,
+            vocabulary_multiple=128,
         ),
         data=TokenDataConfig(
             folder="data/trimodal", regions=RegionSizes(text=256, image=1024, audio=1600), sources=sources

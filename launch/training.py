@@ -1,8 +1,9 @@
 """One run from its settings to its last checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from triptych.configs.token_data import load_tokenizers
 from triptych.configs.trimodal import TrimodalRun
@@ -31,29 +32,32 @@ def train(
     command: str,
     resume: bool = False,
     reporters: Sequence[Reporter] = (),
+    log_to: Callable[[Path], None] = lambda path: None,
 ) -> TrainOutcome:
     """Train a run into its directory, or go on with it. Everything is read and checked before anything is written.
 
-    ValueError for shards, tokenizers or a checkpoint that do not belong to the run, and for a directory that holds
-    another run.
+    log_to: told this rank's log once it may be written. ValueError for shards, tokenizers or a checkpoint that do not
+    belong to the run, and for a directory that holds another run.
     """
     tokenizers = load_tokenizers(run.data_folder)
     data = run.build_mixture(tokenizers, "train")
     data.batch({}, run.fit.logical_batch, groups.data_rank, groups.num_data_ranks)  # refuses what does not divide
-    model = run.build_model(groups)
+    chunks = run.build_chunks(groups)
     with ExitStack() as stack:
         if groups.is_first and not resume:
             directory.start(run, command)
         groups.barrier()
-        reporters = [stack.enter_context(JsonLines(directory.log(groups.placement.rank))), *reporters]
+        log = directory.log(groups.placement.rank)
+        log_to(log)
+        reporters = [stack.enter_context(JsonLines(log)), *reporters]
         if groups.is_first:
             every = run.fit.total_tokens // TENSORBOARD_POINTS
             reporters.append(stack.enter_context(TensorBoard(directory.tensorboard, every)))
         stop_requested = stack.enter_context(stop_requests())
         state = fit(
             run.fit,
-            model=model,
-            objective=run.build_objective(),
+            chunks=chunks,
+            objective=run.build_objective(groups=groups),
             data=data,
             groups=groups,
             checkpoints=directory.checkpoints,

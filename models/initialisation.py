@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.distributed import ProcessGroup
+
+from triptych.models.sharding import part_of, sharding_of, whole_shape
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:
@@ -16,15 +19,24 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, standard_deviation: Callable[[str, Tensor], float | None], seed: int) -> None:
+def initialise(
+    module: nn.Module,
+    standard_deviation: Callable[[str, tuple[int, ...]], float | None],
+    seed: int,
+    tensor_group: ProcessGroup | None = None,
+) -> None:
     """Fill every parameter in place with normal values of the given standard deviation (0: zeros; None: left as built).
 
-    `standard_deviation(name, parameter)` is the model's table. Values are drawn in fp32 on the CPU, so that CPU and GPU
-    agree.
+    `standard_deviation(name, shape)` is the model's table; shape is the whole parameter's. Values of the whole are
+    drawn in fp32 on the CPU, so that CPU and GPU and every split over the tensor-parallel group agree; a rank keeps its
+    part.
     """
+    rank, num_ranks = (0, 1) if tensor_group is None else (tensor_group.rank(), tensor_group.size())
     for name, parameter in module.named_parameters():
-        std = standard_deviation(name, parameter)
+        sharding = sharding_of(parameter)
+        shape = whole_shape(tuple(parameter.shape), sharding, num_ranks)
+        std = standard_deviation(name, shape)
         if std is None:
             continue
-        values = torch.empty(parameter.shape, dtype=torch.float32).normal_(generator=generator_for(seed, name))
-        parameter.copy_(values.mul_(std))
+        values = torch.empty(shape, dtype=torch.float32).normal_(generator=generator_for(seed, name))
+        parameter.copy_(part_of(values, sharding, rank, num_ranks).mul(std))

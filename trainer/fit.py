@@ -8,7 +8,7 @@ from torch import nn
 
 from triptych.kernels.philox import Stream
 from triptych.trainer.checkpoint.store import CheckpointStore
-from triptych.trainer.engine import Engine
+from triptych.trainer.engine.engine import Engine
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.groups import Groups
@@ -23,7 +23,7 @@ Reporter = Callable[[StepRecord], None]
 def fit(
     config: FitConfig,
     *,
-    model: nn.Module,
+    chunks: Sequence[nn.Module],
     objective: Objective,
     data: Data,
     groups: Groups,
@@ -36,11 +36,12 @@ def fit(
 ) -> TrainState:
     """Train until `total_tokens` have been seen, or a stop is requested, and return where the run stands.
 
-    checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be resumed
-    (model, tokenizers); ValueError, before anything is written, if it does not. A stop is honoured between steps, by
-    all ranks together, and leaves a checkpoint.
+    chunks: this process's pieces of the model, one unless the pipeline is interleaved. checkpoints: folder for them, or
+    None to write none. identity: what a checkpoint must agree with to be resumed (model, tokenizers); ValueError,
+    before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
+    checkpoint.
     """
-    state = TrainState(engine=Engine(model, config.engine, config.optimizer, groups))
+    state = TrainState(engine=Engine(chunks, config.engine, config.optimizer, groups))
     store = None if checkpoints is None else CheckpointStore(checkpoints, config.checkpoint, groups, identity)
     if resume and store is not None:
         store.load_newest(state)

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from triptych.models.trimodal.execution import Recompute
 from triptych.trainer.checkpoint.config import CheckpointConfig
-from triptych.trainer.engine import EngineConfig
+from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.optimizer import AdamWConfig
+from triptych.trainer.parallel.layout import ParallelLayout
+from triptych.trainer.parallel.watch.ring import WatchConfig
 from triptych.trainer.schedules import LearningRateSchedule
 
 
@@ -13,7 +16,8 @@ class FitConfig:
     """Amount, batch, optimizer and engine of one training.
 
     total_tokens: non-padding positions over all ranks. logical_batch: sequences per optimizer step, over all ranks;
-    micro_batch_per_dp_rank: sequences in memory at once on one rank.
+    micro_batch_per_dp_rank: sequences in memory at once on one rank. parallel: how the model is split over processes.
+    recompute: activations that are made again in the backward pass rather than kept. watch: of many processes.
     """
 
     seed: int
@@ -23,7 +27,10 @@ class FitConfig:
     optimizer: AdamWConfig
     learning_rate: LearningRateSchedule
     engine: EngineConfig = field(default_factory=EngineConfig)
+    parallel: ParallelLayout = field(default_factory=ParallelLayout)
+    recompute: Recompute = "none"
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.learning_rate.warmup_tokens < self.total_tokens:

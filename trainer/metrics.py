@@ -31,6 +31,8 @@ class MetricAccumulator:
     def means(self, sum_over_data: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Name to mean over the logical batch; names without weight are left out."""
         names = sorted(self._sums)
+        if not names:
+            return {}
         totals = sum_over_data(torch.stack([self._sums[name] for name in names])).tolist()
         return {name: total / weight for name, (total, weight) in zip(names, totals, strict=True) if weight > 0}
 

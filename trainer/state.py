@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from triptych.trainer.engine import Engine
+    from triptych.trainer.engine.engine import Engine
 
 
 @dataclass(kw_only=True, slots=True)

@@ -51,7 +51,7 @@ def train_tokenizer(
     model = run.build_model()
     fit(
         run.fit,
-        model=model,
+        chunks=[model],
         objective=run.build_objective(model),
         data=run.build_data(_items(raw, modality)),
         groups=groups,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer import ModuleSpec, TransformerConfig, TransformerLayer, TransformerLayerSubmodules
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
@@ -14,13 +15,17 @@ from torch import Tensor
 from triptych.models.attention.sdpa import SDPACoreAttention
 from triptych.models.norms import RMSNorm
 from triptych.models.trimodal.config import TrimodalConfig
+from triptych.models.trimodal.execution import Execution
 
 
-def megatron_config(config: TrimodalConfig) -> TransformerConfig:
+def megatron_config(
+    config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution
+) -> TransformerConfig:
     """megatron-core's view of the model. Weights are built in fp32 and filled by `initialisation`; the engine casts
     them.
     """
     on_gpu = torch.cuda.is_available()
+    selective = execution.recompute == "selective"
     return TransformerConfig(
         num_layers=config.num_layers,
         hidden_size=config.hidden_size,
@@ -44,17 +49,25 @@ def megatron_config(config: TrimodalConfig) -> TransformerConfig:
         masked_softmax_fusion=False,
         gradient_accumulation_fusion=False,
         calculate_per_token_loss=True,
+        # Of the pipeline megatron is told where its schedule is started: here it would count layers for itself.
+        tensor_model_parallel_size=groups.tp.size(),
+        sequence_parallel=execution.sequence_parallel,
+        recompute_granularity="selective" if selective else None,
+        recompute_modules=["core_attn"] if selective else None,
     )
 
 
-def layer_spec(config: TrimodalConfig) -> ModuleSpec:
+def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution) -> ModuleSpec:
     """One pre-norm layer: x + a Attn(Norm(x)), then x + a SwiGLU(Norm(x)), with a = residual_scale."""
     add = scaled_residual_add(config.residual_scale)
+    # Under sequence parallelism a rank normalises its part of the positions; a head is always on one rank alone.
+    norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp if execution.sequence_parallel else None})
+    head_norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp})
     attention = SelfAttention if config.post_attention_norm == "none" else PostNormSelfAttention
     return ModuleSpec(
         module=TransformerLayer,
         submodules=TransformerLayerSubmodules(
-            input_layernorm=RMSNorm,
+            input_layernorm=norm,
             self_attention=ModuleSpec(
                 module=attention,
                 params={"attn_mask_type": AttnMaskType.padding},
@@ -62,12 +75,12 @@ def layer_spec(config: TrimodalConfig) -> ModuleSpec:
                     linear_qkv=ColumnParallelLinear,
                     core_attention=SDPACoreAttention,
                     linear_proj=RowParallelLinear,
-                    q_layernorm=RMSNorm,
-                    k_layernorm=RMSNorm,
+                    q_layernorm=head_norm,  # type: ignore[arg-type]  # megatron takes specs, its types do not say so
+                    k_layernorm=head_norm,  # type: ignore[arg-type]
                 ),
             ),
-            self_attn_bda=add,  # type: ignore[arg-type]  # megatron takes functions, its types do not say so
-            pre_mlp_layernorm=RMSNorm,
+            self_attn_bda=add,  # type: ignore[arg-type]
+            pre_mlp_layernorm=norm,
             mlp=ModuleSpec(
                 module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
             ),
@@ -95,9 +108,14 @@ class PostNormSelfAttention(SelfAttention):
     sequences).
     """
 
-    def __init__(self, config: TransformerConfig, **arguments: Any) -> None:
-        super().__init__(config=config, **arguments)
-        self.output_norm = RMSNorm(config, config.hidden_size, config.layernorm_epsilon)
+    def __init__(self, config: TransformerConfig, *, pg_collection: ProcessGroupCollection, **arguments: Any) -> None:
+        super().__init__(config=config, pg_collection=pg_collection, **arguments)
+        self.output_norm = RMSNorm(
+            config,
+            config.hidden_size,
+            config.layernorm_epsilon,
+            sum_gradient_over=pg_collection.tp if config.sequence_parallel else None,
+        )
 
     def forward(self, *arguments: Any, **named: Any) -> tuple[Tensor, Tensor | None]:
         output, bias = super().forward(*arguments, **named)

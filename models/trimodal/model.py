@@ -3,20 +3,31 @@
 Shape legend: S positions, B sequences, H hidden size, R masked rows of one modality, V ids of one modality.
 """
 
+import copy
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from megatron.core.enums import ModelType
 from megatron.core.process_groups_config import ProcessGroupCollection
-from megatron.core.tensor_parallel import ColumnParallelLinear, VocabParallelEmbedding
+from megatron.core.tensor_parallel import (
+    ColumnParallelLinear,
+    VocabParallelEmbedding,
+    gather_from_sequence_parallel_region,
+)
+from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
 from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.initialisation import initialise
-from triptych.models.norms import RMSNorm
+from triptych.models.norms import RMSNorm, shared_parameter
+from triptych.models.sharding import mark_sharded_parameters
 from triptych.models.trimodal.config import TrimodalConfig
+from triptych.models.trimodal.execution import Execution
 from triptych.models.trimodal.layers import layer_spec, megatron_config
 from triptych.models.trimodal.positions import rotary_angles
 
@@ -28,50 +39,78 @@ class TrimodalTransformer(nn.Module):
     same class with the same parameter names.
     """
 
-    def __init__(self, config: TrimodalConfig, groups: ProcessGroupCollection) -> None:
+    def __init__(
+        self, config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution | None = None
+    ) -> None:
         super().__init__()
+        execution = execution or Execution()
+        layers = range(config.num_layers) if execution.layers is None else execution.layers
         self.shape = config
-        self.config = megatron_config(config)  # megatron-core's schedules look for it under this name
-        spec = layer_spec(config)
-        self.embedding = VocabParallelEmbedding(
-            config.vocabulary.size, config.hidden_size, init_method=_keep, config=self.config, tp_group=groups.tp
-        )
-        self.positions = _learned_positions(config)
+        self.config = megatron_config(config, groups, execution)  # megatron-core's schedules look for these two names
+        self.model_type = ModelType.encoder_or_decoder
+        self._recompute_layers = execution.recompute == "full"
+        self._tensor_group = groups.tp
+        self._received: Tensor | None = None
+        self.embedding = _embedding(config, self.config, groups) if 0 in layers else None
+        self.positions = _learned_positions(config) if 0 in layers else None
+        spec = layer_spec(config, groups, execution)
         self.layers = nn.ModuleDict()
-        for i in range(config.num_layers):
+        for i in layers:
             layer: Any = build_module(spec, config=self.config, layer_number=i + 1, pg_collection=groups)
             self.layers[str(i)] = layer
-        self.final_norm = RMSNorm(self.config, config.hidden_size, config.norm_epsilon)
-        self.heads = nn.ModuleDict(
-            {
-                modality: ColumnParallelLinear(
-                    config.hidden_size,
-                    config.vocabulary.num_outputs(modality),
-                    config=self.config,
-                    init_method=_keep,
-                    bias=False,
-                    gather_output=False,
-                    tp_group=groups.tp,
-                )
-                for modality in MODALITIES
-            }
-        )
+        reads_out = config.num_layers - 1 in layers
+        self.final_norm = RMSNorm(self.config, config.hidden_size, config.norm_epsilon) if reads_out else None
+        self.heads = _heads(config, self.config, groups) if reads_out else None
+        mark_sharded_parameters(self)
 
-    def forward(self, inputs: DiffusionInputs) -> dict[Modality, Tensor]:
-        """Logits [R, V] of each modality's masked rows over that modality's ids (column 0 is END), in the order of
-        `inputs.rows`.
+    def set_input_tensor(self, received: Any) -> None:
+        """megatron-core's schedules leave here what the stage before has sent; a list of one, [None] on the first."""
+        self._received = received[0] if isinstance(received, list) else received
+
+    def forward(self, inputs: DiffusionInputs) -> Any:
+        """Logits of each modality's masked rows over that modality's ids (column 0 is END), in the order of
+        `inputs.rows`: [R, V], padded columns included, V split over the tensor-parallel ranks.
+
+        A chunk without the heads returns its hidden state [S, B, H], S split over the tensor-parallel ranks under
+        sequence parallelism.
         """
-        hidden_SBH = self.embedding(inputs.tokens_BS).transpose(0, 1).contiguous()
-        if self.positions is not None:
-            hidden_SBH = hidden_SBH + self.positions[: hidden_SBH.shape[0], None]
-        rotation = rotary_angles(hidden_SBH.shape[0], self.shape.head_dim, self.shape.rope_base, hidden_SBH.device)
+        sequence_length = inputs.tokens_BS.shape[1]
+        hidden_SBH = self._received if self.embedding is None else self._embed(self.embedding, inputs.tokens_BS)
+        assert hidden_SBH is not None
+        rotation = rotary_angles(sequence_length, self.shape.head_dim, self.shape.rope_base, hidden_SBH.device)
         mask_B11S = None if inputs.padding_BS is None else inputs.padding_BS[:, None, None, :]
         for layer in self.layers.values():
-            hidden_SBH, _ = layer(hidden_SBH, attention_mask=mask_B11S, rotary_pos_emb=rotation)
+            run = functools.partial(layer, attention_mask=mask_B11S, rotary_pos_emb=rotation)
+            if self._recompute_layers and self.training:
+                # No random state to keep: what is random in the model is keyed by name.
+                hidden_SBH, _ = checkpoint(run, hidden_SBH, use_reentrant=False, preserve_rng_state=False)
+            else:
+                hidden_SBH, _ = run(hidden_SBH)
+        if self.heads is None:
+            return hidden_SBH
+        if self.config.sequence_parallel:
+            # Every rank goes on with the same whole sequence, so each has the whole gradient: split it, do not sum it.
+            hidden_SBH = gather_from_sequence_parallel_region(
+                hidden_SBH, tensor_parallel_output_grad=False, group=self._tensor_group
+            )
         return self._read_out(hidden_SBH, inputs.rows)
+
+    def _embed(self, embedding: nn.Module, tokens_BS: Tensor) -> Tensor:
+        """[S, B, H], S split over the tensor-parallel ranks under sequence parallelism."""
+        hidden = embedding(tokens_BS)
+        if self.config.sequence_parallel:
+            hidden_SBH, group = hidden, self._tensor_group  # it has been transposed before it was scattered
+        else:
+            hidden_SBH, group = hidden.transpose(0, 1).contiguous(), None
+        if self.positions is None:
+            return hidden_SBH
+        positions_SH = shared_parameter(self.positions, group)
+        first = 0 if group is None else group.rank() * hidden_SBH.shape[0]
+        return hidden_SBH + positions_SH[first : first + hidden_SBH.shape[0], None]
 
     def _read_out(self, hidden_SBH: Tensor, rows: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
         """Normalise and project the asked-for rows only; `rows` holds flat indices b*S + s."""
+        assert self.heads is not None and self.final_norm is not None
         sequence, batch, hidden = hidden_SBH.shape
         flat = hidden_SBH.view(sequence * batch, hidden)
         logits: dict[Modality, Tensor] = {}
@@ -82,18 +121,51 @@ class TrimodalTransformer(nn.Module):
 
     def initialise(self, seed: int) -> None:
         """Fill the weights by the table below, keyed by name."""
-        initialise(self, self._standard_deviation, seed)
+        initialise(self, self._standard_deviation, seed, self._tensor_group)
 
-    def _standard_deviation(self, name: str, parameter: Tensor) -> float | None:
+    def _standard_deviation(self, name: str, shape: tuple[int, ...]) -> float | None:
         """The table of initial standard deviations; None keeps the norms' ones."""
         init = self.shape.init
         if name.startswith("embedding.") or name == "positions":
             return init.embedding_std
         if name.startswith("heads."):
             return init.readout_std
-        if parameter.dim() == 2:
-            return init.hidden_gain / parameter.shape[1] ** 0.5
+        if len(shape) == 2:
+            return init.hidden_gain / shape[1] ** 0.5
         return None
+
+
+def _embedding(
+    config: TrimodalConfig, megatron: TransformerConfig, groups: ProcessGroupCollection
+) -> VocabParallelEmbedding:
+    return VocabParallelEmbedding(
+        config.embedding_rows,
+        config.hidden_size,
+        init_method=_keep,
+        config=megatron,
+        reduce_scatter_embeddings=megatron.sequence_parallel,
+        tp_group=groups.tp,
+    )
+
+
+def _heads(config: TrimodalConfig, megatron: TransformerConfig, groups: ProcessGroupCollection) -> nn.ModuleDict:
+    """One projection per modality. Their rows are picked from the whole sequence, on every rank alike."""
+    whole_sequence = copy.copy(megatron)
+    whole_sequence.sequence_parallel = False
+    return nn.ModuleDict(
+        {
+            modality: ColumnParallelLinear(
+                config.hidden_size,
+                config.head_columns(modality),
+                config=whole_sequence,
+                init_method=_keep,
+                bias=False,
+                gather_output=False,
+                tp_group=groups.tp,
+            )
+            for modality in MODALITIES
+        }
+    )
 
 
 def _learned_positions(config: TrimodalConfig) -> nn.Parameter | None:

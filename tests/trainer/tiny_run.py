@@ -1,6 +1,8 @@
 """A tri-modal run small enough for tests, on made-up codes: the real model, objective, stream and engine."""
 
 import numpy as np
+import torch
+import torch.distributed as dist
 
 from triptych.data_pipelines.shards.codes import Codes
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
@@ -10,7 +12,7 @@ from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.checkpoint.config import CheckpointConfig
-from triptych.trainer.engine import EngineConfig
+from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.fit import fit
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
@@ -72,7 +74,7 @@ def run(groups, settings, **options):
     records = []
     state = fit(
         settings,
-        model=model,
+        chunks=[model],
         objective=MaskedDiffusion(MaskedDiffusionConfig(), VOCABULARY),
         data=mixture(),
         groups=groups,
@@ -81,4 +83,21 @@ def run(groups, settings, **options):
         reporters=[records.append, *options.pop("reporters", [])],
         **options,
     )
-    return records, {name: tensors["weight"].clone() for name, tensors in state.engine.named_state()}
+    return records, whole_state(state.engine, groups)["weights"]
+
+
+def whole_state(engine, groups):
+    """Part to name to whole tensor, put together from what every rank holds; an element that no rank holds is NaN."""
+    mine = [
+        (part, name, held.shape, [(box.offsets, box.sizes, box.tensor.clone()) for box in held.boxes])
+        for part, names in engine.held().items()
+        for name, held in names.items()
+    ]
+    everyones = [None] * groups.placement.world_size
+    dist.all_gather_object(everyones, mine)
+    whole = {}
+    for part, name, shape, boxes in (entry for entries in everyones for entry in entries):
+        tensor = whole.setdefault(part, {}).setdefault(name, torch.full(shape, torch.nan))
+        for offsets, sizes, values in boxes:
+            tensor[tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))] = values
+    return whole

@@ -25,12 +25,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Vocabulary
 from triptych.kernels.philox import Stream
+from triptych.models.cross_entropy import vocabulary_parallel_cross_entropy
 from triptych.models.diffusion.corruption import (
     ConditionTreatment,
     Corruption,
@@ -106,11 +107,15 @@ class DiffusionTargets:
 
 
 class MaskedDiffusion:
-    """The `Objective` of masked diffusion; see the module's docstring."""
+    """The `Objective` of masked diffusion; see the module's docstring.
 
-    def __init__(self, config: MaskedDiffusionConfig, vocabulary: Vocabulary) -> None:
+    tensor_group: the ranks that the logits are split over; none where the model returns them whole.
+    """
+
+    def __init__(self, config: MaskedDiffusionConfig, vocabulary: Vocabulary, tensor_group: ProcessGroup | None = None) -> None:
         self.config = config
         self.vocabulary = vocabulary
+        self._tensor_group = tensor_group
 
     def prepare(self, batch: Batch, stream: Stream) -> tuple[DiffusionInputs, DiffusionTargets]:
         """Corrupts the batch. The noise of a row depends on its key, its slot and the logical batch's size alone.
@@ -171,7 +176,7 @@ class MaskedDiffusion:
         )
 
     def loss(self, outputs: Mapping[Modality, Tensor], targets: DiffusionTargets) -> LossTerms:
-        """Cross-entropy in float32 of logits [R, V] per modality.
+        """Cross-entropy in float32 of logits [R, V] per modality, V split over the tensor-parallel ranks.
 
         Metrics, over maskable positions, the condition's among them where it was masked: nelbo/<modality> in nats per
         maskable token; ce/<modality>/bin<k>, nats per masked token without the weight, at mask probabilities k/N to
@@ -180,22 +185,22 @@ class MaskedDiffusion:
         sums: list[Tensor] = []
         metrics: dict[str, tuple[Tensor, Tensor]] = {}
         for modality, labels_R in targets.labels.items():
-            logits_RV = outputs[modality].float()
-            losses_R = F.cross_entropy(logits_RV, labels_R, ignore_index=NO_LABEL, reduction="none")
+            losses_R, correct_R = vocabulary_parallel_cross_entropy(
+                outputs[modality], labels_R, self._tensor_group, self.vocabulary.num_outputs(modality)
+            )
             nelbo = (targets.row_weights[modality] * losses_R).sum()
             sums.append(self.config.loss_weights.of(modality) * nelbo)
             metrics[f"nelbo/{modality}"] = (nelbo.detach(), targets.num_maskable[modality])
             with torch.no_grad():
-                metrics |= self._row_metrics(modality, logits_RV, losses_R, targets)
+                metrics |= self._row_metrics(modality, losses_R, correct_R, targets)
         return LossTerms(sum=torch.stack(sums).sum(), weight=targets.weight, metrics=metrics)
 
     def _row_metrics(
-        self, modality: Modality, logits_RV: Tensor, losses_R: Tensor, targets: DiffusionTargets
+        self, modality: Modality, losses_R: Tensor, correct_R: Tensor, targets: DiffusionTargets
     ) -> dict[str, tuple[Tensor, Tensor]]:
         labels_R = targets.labels[modality]
         real_R = (labels_R != NO_LABEL).float()
-        correct = (logits_RV.argmax(1) == labels_R).sum().float()
-        metrics = {f"accuracy/{modality}": (correct, real_R.sum())}
+        metrics = {f"accuracy/{modality}": (correct_R.sum().float(), real_R.sum())}
         bins_N1 = torch.arange(self.config.num_noise_bins, device=labels_R.device)[:, None]
         member_NR = (targets.bins[modality] == bins_N1) * real_R
         for k, (total, number) in enumerate(zip(member_NR @ losses_R, member_NR.sum(1), strict=True)):

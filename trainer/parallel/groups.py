@@ -1,6 +1,7 @@
 """Starts torch.distributed and megatron-core's process groups, for one process as for many."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,8 @@ from megatron.core import parallel_state
 from megatron.core.process_groups_config import ProcessGroupCollection
 from torch import Tensor
 
+from triptych.trainer.parallel.cpu import run_megatron_on_cpu
+from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.placement import Placement
 
 
@@ -21,6 +24,7 @@ class Groups:
     collection: ProcessGroupCollection
     device: torch.device
     placement: Placement
+    layout: ParallelLayout
 
     @property
     def data_rank(self) -> int:
@@ -29,6 +33,15 @@ class Groups:
     @property
     def num_data_ranks(self) -> int:
         return self.collection.dp.size()
+
+    @property
+    def stage(self) -> int:
+        """This process's place in the pipeline, from 0."""
+        return self.collection.pp.rank()
+
+    @property
+    def tensor_rank(self) -> int:
+        return self.collection.tp.rank()
 
     @property
     def is_first(self) -> bool:
@@ -40,6 +53,20 @@ class Groups:
         if self.num_data_ranks > 1:
             dist.all_reduce(values, group=self.collection.dp)
         return values
+
+    def from_last_stage(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The last pipeline stage's numbers, on every stage. Others may pass what they like."""
+        if self.layout.pipeline == 1:
+            return dict(values)
+        source = dist.get_global_rank(self.collection.pp, self.layout.pipeline - 1)
+        # JSON keeps the names, which only the last stage knows, and every bit of the numbers.
+        text = torch.frombuffer(bytearray(json.dumps(dict(values)), "utf-8"), dtype=torch.uint8).to(self.device)
+        size = torch.tensor(text.numel(), device=self.device)
+        dist.broadcast(size, source, group=self.collection.pp)
+        if self.stage != self.layout.pipeline - 1:
+            text = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        dist.broadcast(text, source, group=self.collection.pp)
+        return json.loads(bytes(text.tolist()))
 
     def any_rank(self, flag: bool) -> bool:
         """Whether the flag is set on any process; the same answer everywhere."""
@@ -55,30 +82,52 @@ class Groups:
 
 
 @contextmanager
-def process_groups(placement: Placement, *, timeout_seconds: float = 600.0) -> Iterator[Groups]:
+def process_groups(
+    placement: Placement,
+    layout: ParallelLayout | None = None,
+    *,
+    store: dist.Store | None = None,
+    timeout_seconds: float = 600.0,
+) -> Iterator[Groups]:
     """Open the process groups of a run and close them again; a default group that is open already is used and left
     open.
 
-    With one process nothing is listened on (an in-memory store). With several, rendezvous is torchrun's environment.
-    NCCL where CUDA is present, else gloo.
+    With one process nothing is listened on (an in-memory store). Several meet in `store`; without one, rendezvous is
+    torchrun's environment.
+    NCCL where CUDA is present, else gloo. Neighbours in rank are tensor parallel, then data parallel, then pipeline
+    stages, so that the most talkative groups share a node. layout: none is data parallel alone.
     """
+    layout = layout or ParallelLayout()
     device = torch.device("cuda", placement.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    run_megatron_on_cpu()
     owns_default_group = not dist.is_initialized()
     if owns_default_group:
-        _join(placement, "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds))
+        _join(placement, store, "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds))
     try:
-        parallel_state.initialize_model_parallel()
-        yield Groups(collection=ProcessGroupCollection.use_mpu_process_groups(), device=device, placement=placement)
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=layout.tensor,
+            pipeline_model_parallel_size=layout.pipeline,
+            virtual_pipeline_model_parallel_size=layout.virtual if layout.virtual > 1 else None,
+        )
+        yield Groups(
+            collection=ProcessGroupCollection.use_mpu_process_groups(),
+            device=device,
+            placement=placement,
+            layout=layout,
+        )
     finally:
         parallel_state.destroy_model_parallel()
         if owns_default_group:
             dist.destroy_process_group()
 
 
-def _join(placement: Placement, backend: str, timeout: timedelta) -> None:
+def _join(placement: Placement, store: dist.Store | None, backend: str, timeout: timedelta) -> None:
     if placement.world_size == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
-    else:
+        store = dist.HashStore()
+    if store is None:
         dist.init_process_group(backend, timeout=timeout)
+    else:
+        rank, world_size = placement.rank, placement.world_size
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)

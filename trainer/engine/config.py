@@ -1,0 +1,39 @@
+"""How DeepSpeed is to run a model. Imports no DeepSpeed, so that settings can be read and refused without it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class EngineConfig:
+    """How DeepSpeed runs the model.
+
+    zero_stage: 0 keeps the optimizer whole on every data-parallel rank, 1 shards it, 2 the gradients too. precision: of
+    parameters and activations; master weights, moments and the accumulation of gradients are fp32 either way.
+    """
+
+    zero_stage: Literal[0, 1, 2] = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_clipping: float = 1.0
+
+
+def deepspeed_settings(config: EngineConfig) -> dict[str, Any]:
+    """DeepSpeed's own configuration of the engine. Batch sizes are formal: the loop cuts the micro-batches.
+
+    Overlap of the gradients' reduction with the backward pass exists for ZeRO-2 alone: with accumulation in our hands
+    DeepSpeed reduces stages 0 and 1 once, in the step.
+    """
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        # Without ZeRO and in fp32 DeepSpeed clips by the norm of this rank's parameters; `gradients` does it instead.
+        "gradient_clipping": config.gradient_clipping if config.zero_stage else 0.0,
+        "zero_optimization": {"stage": config.zero_stage, "overlap_comm": config.zero_stage == 2},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+    }
+    if config.precision == "bf16":
+        settings["bf16"] = {"enabled": True, "immediate_grad_update": True}
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
