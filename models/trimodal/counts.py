@@ -1,8 +1,11 @@
 """Exact parameter counts per part of the model."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from torch import nn
+
+from triptych.models.sharding import sharding_of
 
 PARTS = {
     "embedding.": "embedding",
@@ -24,3 +27,27 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
         part = "norms" if is_norm else next(part for key, part in PARTS.items() if key in name)
         counts[part] += parameter.numel()
     return dict(counts)
+
+
+def rank_counts(model: nn.Module, num_layers: int, layers: Collection[int], num_tensor_ranks: int) -> tuple[int, int]:
+    """Parameters that one rank holds if its pipeline stage has `layers` of the whole `model`: of matrices, and of
+    vectors, the optimizer's two groups. The embedding goes with the first layer, the heads with the last.
+    """
+    sizes = [0, 0]
+    for name, parameter in model.named_parameters():
+        if _layer_of(name, num_layers) in layers:
+            is_whole = sharding_of(parameter).dim is None
+            sizes[parameter.dim() <= 1] += parameter.numel() // (1 if is_whole else num_tensor_ranks)
+    return sizes[0], sizes[1]
+
+
+def _layer_of(name: str, num_layers: int) -> int:
+    """The layer whose pipeline stage has the parameter."""
+    match name.split("."):
+        case ["layers", number, *_]:
+            return int(number)
+        case ["embedding" | "positions", *_]:
+            return 0
+        case ["heads" | "final_norm", *_]:
+            return num_layers - 1
+    raise AssertionError(name)

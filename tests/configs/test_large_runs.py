@@ -8,7 +8,7 @@ from triptych.models.trimodal.counts import parameter_counts
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
 
-TOTALS = {"trimodal_320m": 324_946_944, "trimodal_1b": 1_153_243_136, "trimodal_3b": 3_025_953_792}
+TOTALS = {"trimodal_320m": 325_340_160, "trimodal_1b": 1_154_029_568, "trimodal_3b": 3_027_133_440}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_exact_parameter_counts(counts, name):
     width, kv_width = model.hidden_size, model.num_query_groups * model.head_dim
     assert found["attention"] == model.num_layers * 2 * width * (width + kv_width)
     assert found["mlp"] == model.num_layers * 3 * width * model.ffn_hidden_size
-    assert found["embedding"] == model.vocabulary.size * width
+    assert found["embedding"] == model.embedding_rows * width
     assert found["norms"] == model.num_layers * (2 * width + 2 * model.head_dim) + width
     assert sum(found.values()) == TOTALS[name]
 

@@ -39,10 +39,10 @@ def nearest_changes(plan: Plan, fields: Sequence[Field], is_legal: Callable[[Pla
     none of them can alone, one change of one of them and any other setting. Else all that keeps the plan from being
     data parallelism alone, which is legal with a batch that divides.
     """
-    alone = [
+    alone: list[list[Change]] = [
         [{field: value} for value in _values(plan, field) if _legal(plan, {field: value}, is_legal)] for field in fields
     ]
-    in_turn = [change for turn in itertools.zip_longest(*alone) for change in turn if change is not None]
+    in_turn: list[Change] = [change for turn in itertools.zip_longest(*alone) for change in turn if change is not None]
     if in_turn:
         return in_turn[:MOST_NAMED]
     for field, other in itertools.product(fields, Field):
