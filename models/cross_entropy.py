@@ -20,9 +20,9 @@ def vocabulary_parallel_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy per row, float32 [R], differentiable; and whether the label has the largest logit, bool [R].
 
-    Rank r of the group holds ids r*V to (r+1)*V, or this one all of them where there is no group; ids of num_ids and on are padding, and out of the softmax. labels_R:
-    int64 ids counted over the whole vocabulary; a label that no rank holds gives an arbitrary finite loss, to be
-    weighted by 0. Between equal logits the lowest id is the largest.
+    Rank r of the group holds ids r*V to (r+1)*V, or this one all of them where there is no group; ids of num_ids and on
+    are padding, and out of the softmax. labels_R: int64 ids counted over the whole vocabulary; a label that no rank
+    holds gives an arbitrary finite loss, to be weighted by 0. Between equal logits the lowest id is the largest.
     """
     size = logits_RV.shape[1]
     start = 0 if group is None else group.rank() * size

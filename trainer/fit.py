@@ -1,6 +1,7 @@
 """The one loop."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,23 @@ def fit(
     checkpoint.
     """
     state = TrainState(engine=Engine(chunks, config.engine, config.optimizer, groups))
-    store = None if checkpoints is None else CheckpointStore(checkpoints, config.checkpoint, groups, identity)
-    if resume and store is not None:
-        store.load_newest(state)
-    stream = Stream(seed=config.seed)
-    while state.tokens < config.total_tokens:
-        record = train_step(state, config, data=data, objective=objective, stream=stream, groups=groups)
-        for hook in after_step:
-            hook(state)
-        for reporter in reporters:
-            reporter(record)
-        if groups.any_rank(stop_requested()):
-            break
-        if store is not None and state.tokens < config.total_tokens:
-            store.save_if_due(state)
-    if store is not None:
-        store.save(state)
+    with ExitStack() as stack:
+        store = None
+        if checkpoints is not None:
+            store = stack.enter_context(CheckpointStore(checkpoints, config.checkpoint, groups, identity))
+            if resume:
+                store.load_newest(state)
+        stream = Stream(seed=config.seed)
+        while state.tokens < config.total_tokens:
+            record = train_step(state, config, data=data, objective=objective, stream=stream, groups=groups)
+            for hook in after_step:
+                hook(state)
+            for reporter in reporters:
+                reporter(record)
+            if groups.any_rank(stop_requested()):
+                break
+            if store is not None and state.tokens < config.total_tokens:
+                store.save_if_due(state)
+        if store is not None:
+            store.save(state)
     return state

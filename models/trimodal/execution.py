@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Recompute = Literal["none", "selective", "full"]
-"""Activations made again in the backward pass: "selective", core attention's (Korthikanti et al. 2022, arXiv 2205.05198,
-section 5; worth little where the kernel keeps no scores); "full", all but each layer's input.
+"""Activations made again in the backward pass: "selective", core attention's (Korthikanti et al. 2022, arXiv
+2205.05198, section 5; worth little where the kernel keeps no scores); "full", all but each layer's input.
 """
 
 

@@ -1,1 +1,1 @@
-"""DeepSpeed as the trainer sees it, with megatron-core's pipeline schedules in front of it. `config` imports neither."""
+"""DeepSpeed as the trainer sees it, behind megatron-core's pipeline schedules. `config` imports neither."""

@@ -125,7 +125,9 @@ class Engine:
 
     def module_weights(self) -> Mapping[str, Held]:
         """This rank's parameters as the forward pass reads them, in its precision."""
-        return {name: self._held(parameter, parameter.detach().view(-1), 0) for name, parameter in self.named_parameters()}
+        return {
+            name: self._held(parameter, parameter.detach().view(-1), 0) for name, parameter in self.named_parameters()
+        }
 
     def finish_load(self, num_updates: int) -> None:
         """Call after `held` and `module_weights` have been filled."""

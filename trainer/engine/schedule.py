@@ -38,7 +38,8 @@ class PipelineSchedule:
             config.batch_p2p_sync = False
             # Free what has been sent. gloo, unlike NCCL, may still be reading it where sending overlaps.
             config.deallocate_pipeline_outputs = groups.device.type == "cuda" or not interleaved
-        self._communicator = P2PCommunicator(pp_group=groups.collection.pp, config=self._chunks[0].config)
+        first: Any = self._chunks[0].config
+        self._communicator = P2PCommunicator(pp_group=groups.collection.pp, config=first)
         self._run = get_forward_backward_func(
             pp_size=groups.layout.pipeline, vp_size=groups.layout.virtual if interleaved else None
         )

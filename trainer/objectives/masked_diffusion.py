@@ -112,7 +112,9 @@ class MaskedDiffusion:
     tensor_group: the ranks that the logits are split over; none where the model returns them whole.
     """
 
-    def __init__(self, config: MaskedDiffusionConfig, vocabulary: Vocabulary, tensor_group: ProcessGroup | None = None) -> None:
+    def __init__(
+        self, config: MaskedDiffusionConfig, vocabulary: Vocabulary, tensor_group: ProcessGroup | None = None
+    ) -> None:
         self.config = config
         self.vocabulary = vocabulary
         self._tensor_group = tensor_group

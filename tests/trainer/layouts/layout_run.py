@@ -45,7 +45,13 @@ class Cell:
 
     def __str__(self):
         layout = self.layout
-        parts = [f"tp{layout.tensor}", f"pp{layout.pipeline}", f"dp{self.data}", f"zero{self.zero}", f"micro{self.micro}"]
+        parts = [
+            f"tp{layout.tensor}",
+            f"pp{layout.pipeline}",
+            f"dp{self.data}",
+            f"zero{self.zero}",
+            f"micro{self.micro}",
+        ]
         parts += [f"vpp{layout.virtual}"] if layout.virtual > 1 else []
         parts += ["sp"] if layout.sequence else []
         parts += [f"recompute-{self.recompute}"] if self.recompute != "none" else []
