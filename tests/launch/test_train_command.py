@@ -11,12 +11,12 @@ import time
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 from tiny_world import environment, start_command
 
 from triptych.configs.token_data import load_tokenizers
 from triptych.configs.tokenizers import build_tokenizer, image_fsq_demo
 from triptych.data_pipelines.tokenizers.text import TextTokenizer
+from triptych.trainer.checkpoint.disk.reading import read_part
 
 pytest_plugins = ["command_fixtures"]
 
@@ -26,7 +26,7 @@ def checkpoints(run_dir):
 
 
 def last_weights(run_dir):
-    return load_file(checkpoints(run_dir)[-1] / "weights.safetensors")
+    return read_part(checkpoints(run_dir)[-1], "weights")
 
 
 def logged_tokens(run_dir):
@@ -239,24 +239,37 @@ DAMAGES = [flip_a_byte, cut_in_half, lambda path: path.unlink(), lambda path: pa
 DAMAGE_NAMES = ["flipped", "cut", "missing", "empty"]
 
 
+def verb_on(run_dir, verb):
+    return {
+        "train": ["train", "trimodal_demo", "--resume", "--run-dir", run_dir],
+        "sample": ["sample", run_dir, "--prompt", "three"],
+    }[verb]
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=DAMAGE_NAMES)
-@pytest.mark.parametrize("name", ["weights.safetensors", "exp_avg.safetensors", "exp_avg_sq.safetensors"])
-def test_a_damaged_checkpoint_is_refused(assert_refused, own_run, damage, name):
-    path = checkpoints(own_run)[-1] / name
+@pytest.mark.parametrize(("verb", "name"), [("train", "exp_avg-*"), ("train", "state.json"), ("sample", "weights-*")])
+def test_a_damaged_checkpoint_is_passed_over_and_told(command, own_run, caplog, damage, verb, name):
+    path = next(checkpoints(own_run)[-1].glob(name))
     damage(path)
-    assert_refused("train", "trimodal_demo", "--run-dir", own_run, "--resume", says=path)
+    done = command(*verb_on(own_run, verb))
+    warnings = [line for line in [*caplog.messages, *done.err.splitlines()] if "is passed over" in line]
+    assert (done.code, len(warnings)) == (0, 1)
+    assert str(path) in warnings[0]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 9}', '{"format": 1}', '{"format": 1, "sha256": 3}'])
 @pytest.mark.parametrize("verb", ["train", "sample"])
-def test_a_damaged_state_is_refused(assert_refused, own_run, verb, text):
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(assert_refused, own_run, verb):
+    paths = tuple(next(folder.glob("weights-*")) for folder in checkpoints(own_run))
+    for path in paths:
+        path.unlink()
+    assert_refused(*verb_on(own_run, verb), says=paths)
+
+
+@pytest.mark.parametrize("verb", ["train", "sample"])
+def test_a_checkpoint_of_another_format_is_refused(assert_refused, own_run, verb):
     path = checkpoints(own_run)[-1] / "state.json"
-    path.write_text(text)
-    given = {
-        "train": ["train", "trimodal_demo", "--resume", "--run-dir", own_run],
-        "sample": ["sample", own_run, "--prompt", "three"],
-    }
-    assert_refused(*given[verb], says=path)
+    path.write_text('{"format": 9}')
+    assert_refused(*verb_on(own_run, verb), says=(path, "format 9"))
 
 
 def test_a_run_without_a_checkpoint_is_refused(assert_refused, own_run):

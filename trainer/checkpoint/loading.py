@@ -49,11 +49,14 @@ def newest_checkpoint(folder: Path, part: str, warn: Callable[[str], None]) -> P
     folders = checkpoint_folders(folder)
     if not folders:
         raise ValueError(f"{folder} holds no checkpoint; train first (triptych train)")
-    found, _, skipped = newest_sound(
-        folders,
-        read_document,
-        lambda path, document: first_fault(path, {name: document.files[name] for name in document.files_of(part)}),
-    )
+    try:
+        found, _, skipped = newest_sound(
+            folders,
+            read_document,
+            lambda path, document: first_fault(path, {name: document.files[name] for name in document.files_of(part)}),
+        )
+    except Damaged as error:
+        raise ValueError(f"no checkpoint is sound ({error}); restore one, or train again") from None
     for line in passed_over(skipped, found):
         warn(line)
     return found

@@ -20,7 +20,9 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        self.group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(group, dist.ProcessGroup), "every rank of the run is in it"
+        self.group = group
         self.number = dist.get_rank(self.group)
         self.count = dist.get_world_size(self.group)
 

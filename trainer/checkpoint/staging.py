@@ -1,5 +1,7 @@
 """A copy of what a rank holds, in host memory that is taken once and used by every save."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ class Staging:
     def close(self) -> None:
         """Give the memory back."""
         if self.num_bytes and self._device.type == "cuda":
-            torch.cuda.cudart().cudaHostUnregister(self._buffer.data_ptr())
+            _cuda_runtime().cudaHostUnregister(self._buffer.data_ptr())
         self._buffer = torch.empty(0)
 
     def _reserve(self, numel: int) -> None:
@@ -54,7 +56,12 @@ class Staging:
         self._buffer = torch.empty(numel, dtype=torch.float32)
         if self._device.type == "cuda":
             # Where the system allows no more locked memory, the copy is slower and otherwise the same.
-            torch.cuda.cudart().cudaHostRegister(self._buffer.data_ptr(), self.num_bytes, 0)
+            _cuda_runtime().cudaHostRegister(self._buffer.data_ptr(), self.num_bytes, 0)
+
+
+def _cuda_runtime() -> Any:
+    """CUDA's runtime functions, which torch binds without types."""
+    return torch.cuda.cudart()
 
 
 def _tensors(state: State) -> list[Held]:

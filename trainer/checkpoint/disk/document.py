@@ -83,7 +83,7 @@ def read_document(folder: Path) -> Document:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Damaged(f"{folder} is no checkpoint (no {STATE}); name a folder under a run's checkpoints/") from None
+        raise Damaged(f"{path} is missing; name a checkpoint, a folder under a run's checkpoints/") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise Damaged(f"{path} is damaged ({error}); use an older checkpoint") from None
     if not isinstance(content, dict) or "format" not in content:

@@ -46,7 +46,7 @@ def _pieces(shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[Tensor]) ->
     for tensor, shape in zip(tensors, shapes.values(), strict=True):
         assert tuple(tensor.shape) == shape
         whole = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().view(-1)
-        data = memoryview(whole.numpy()).cast("B")
+        data = whole.numpy().data.cast("B")
         for begin in range(0, len(data), _PIECE):
             yield data[begin : begin + _PIECE]
 
