@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from triptych.configs.token_data import SourceConfig
 from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
-from triptych.data_pipelines.vocabulary import MODALITIES, Modality
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.parallel.plan import ModelSizes, Plan
@@ -34,7 +34,9 @@ def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_
 def predicted_shares(layout: SequenceLayout, sources: Iterable[SourceConfig]) -> dict[Modality, float]:
     """Of all positions, padding too, the share that is of each modality and to be predicted; conditions are given."""
     shares = dict.fromkeys(MODALITIES, 0.0)
-    sequences = [(source.task, source.weight / layout.num_tokens(source.task)) for source in sources]
+    sequences: list[tuple[Task, float]] = [
+        (source.task, source.weight / layout.num_tokens(source.task)) for source in sources
+    ]
     total = sum(number for _, number in sequences)
     for task, number in sequences:
         if task == "text":

@@ -51,12 +51,25 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; runs/RUN if not given.")] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run directory.")] = False,
-    describe: Annotated[bool, typer.Option(help="Print settings and exact parameter counts, and stop.")] = False,
+    describe: Annotated[
+        bool, typer.Option(help="Print settings, exact parameter counts, and what each process would hold; stop.")
+    ] = False,
+    world_size: Annotated[
+        int | None, typer.Option(help="With --describe: of a run on so many processes.", show_default=False)
+    ] = None,
 ) -> None:
     """Train a run, alone or under torchrun."""
     from triptych.launch.commands.train import train as command
 
-    command(run, run_dir, settings or [], resume=resume, describe=describe, command=_command_line())
+    command(
+        run,
+        run_dir,
+        settings or [],
+        resume=resume,
+        describe=describe,
+        world_size=world_size,
+        command=_command_line(),
+    )
 
 
 @app.command()
