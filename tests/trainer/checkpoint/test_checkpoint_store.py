@@ -9,6 +9,7 @@ from fabricated_runs import IDENTITY, advance, folder_at, is_at, open_store, sta
 from triptych.trainer.checkpoint.config import CheckpointConfig
 from triptych.trainer.checkpoint.disk import storage
 from triptych.trainer.checkpoint.disk.folders import checkpoint_folders
+from triptych.trainer.checkpoint.shards import Box, Held
 from triptych.trainer.checkpoint.staging import Staging
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -136,6 +137,15 @@ def test_the_host_copy_is_taken_once(folder):
     assert staging.num_bytes == size == sum(4 * memory.numel() for memory in state.engine.memory.values())
     boxes = [copy["weights"]["head.weight"].boxes[0].tensor for copy in (first, second)]
     assert boxes[0].data_ptr() == boxes[1].data_ptr()
+
+
+@pytest.mark.gpu
+def test_the_host_copy_of_cuda_memory_is_page_locked():
+    staging, tensor = Staging(torch.device("cuda")), torch.randn(1000, 7, device="cuda")
+    box = Box(offsets=(0, 0), sizes=(1000, 7), tensor=tensor)
+    copy = staging.copy({"weights": {"a": Held(shape=(1000, 7), boxes=(box,))}})["weights"]["a"].boxes[0].tensor
+    assert (copy.is_pinned(), torch.equal(copy, tensor.cpu())) == (True, True)
+    staging.close()
 
 
 def test_due_once_per_so_many_tokens(folder):
@@ -284,7 +294,7 @@ def test_boxes_that_leave_a_hole_are_refused(folder, monkeypatch):
     state = state_of(version=1)
     held = state.engine.held()
     tensor = held["weights"]["head.weight"]
-    held["weights"]["head.weight"] = type(tensor)(shape=(13, 6), boxes=tensor.boxes)
+    held["weights"]["head.weight"] = Held(shape=(13, 6), boxes=tensor.boxes)
     monkeypatch.setattr(state.engine, "held", lambda: held)
     with (
         pytest.raises(RuntimeError, match=r"hold 72 of 78 elements of weights:head"),
