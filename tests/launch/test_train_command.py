@@ -152,7 +152,7 @@ def test_two_processes_under_torchrun_equal_one(world, trained, tmp_path):
         ({"fit__total_tokens": "many"}, ("--set", "fit.total_tokens", "integer")),
         ({"fit__total_tokens": 0}, "total_tokens"),
         ({"fit__logical_batch": 0}, "logical_batch"),
-        ({"fit__logical_batch": 7, "objective__pairing": "complement"}, "logical_batch 7"),
+        ({"fit__logical_batch": 7, "objective__pairing": "complement"}, "logical_batch=7"),
         ({"fit__micro_batch_per_dp_rank": -1}, "micro_batch_per_dp_rank"),
         ({"fit__checkpoint__keep_last": 0}, "keep_last"),
         ({"fit__checkpoint__every_tokens": -5}, "every_tokens"),
