@@ -9,6 +9,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from triptych.data_pipelines.vocabulary import Modality
+from triptych.kernels.philox import Stream
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class RowKeys:
+    """What draws for a micro-batch's rows are keyed by, inside the model as outside it.
+
+    samples_B3: int64 (source id, absolute sample index, epoch). copies_B: int64.
+    """
+
+    stream: Stream
+    samples_B3: Tensor
+    copies_B: Tensor
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -18,9 +31,11 @@ class DiffusionInputs:
     tokens_BS: int64, [MASK] where hidden. rows: int64 [R] per modality, flat indices b*S+s; a modality's logits are
     wanted at its own rows alone, over its own id range (column 0 is END, column j code j-1). Rows may be padded with
     index 0, which is a row like any other to the head. A modality that is not a key has no rows. padding_BS: bool,
-    True where a position must not be attended to; None where there is no such position.
+    True where a position must not be attended to; None where there is no such position. keys: for dropout; not needed
+    where there is none.
     """
 
     tokens_BS: Tensor
     rows: Mapping[Modality, Tensor]
     padding_BS: Tensor | None
+    keys: RowKeys | None = None

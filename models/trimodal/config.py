@@ -33,14 +33,15 @@ class InitConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrimodalConfig:
-    """Sizes of the model. Pre-norm, QK-norm, SwiGLU, RoPE, untied heads, no biases, no dropout, no time input.
+    """Sizes of the model. Pre-norm, QK-norm, SwiGLU, RoPE, untied heads, no biases, no time input.
 
     positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a
     fixed layout apart from the first layer on; it pays in small models and short runs. residual_scale: factor on both
     residual branches, m_L^-alpha in Complete(d)P (arXiv 2512.22382), 1 at the base depth. post_attention_norm: "rms"
-    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences. vocabulary_multiple:
-    embedding rows and each head's columns are filled up to a multiple of it, so that every number of tensor-parallel
-    ranks that divides it fits; a property of the model, so that a checkpoint does not know how it was split.
+    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences. dropout: rate on
+    both residual branches in training; the paper is silent, 0 is our choice. vocabulary_multiple: embedding rows and
+    each head's columns are filled up to a multiple of it, so that every number of tensor-parallel ranks that divides it
+    fits; a property of the model, so that a checkpoint does not know how it was split.
     """
 
     vocabulary: Vocabulary
@@ -56,12 +57,15 @@ class TrimodalConfig:
     norm_epsilon: float = 1e-5
     residual_scale: float = 1.0
     post_attention_norm: Literal["none", "rms"] = "none"
+    dropout: float = 0.0
     init: InitConfig = field(default_factory=InitConfig)
 
     def __post_init__(self) -> None:
         for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; set it to 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; set it to 0 or more and below 1")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} heads; "

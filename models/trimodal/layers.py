@@ -10,17 +10,16 @@ from megatron.core.transformer import ModuleSpec, TransformerConfig, Transformer
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
-from torch import Tensor
+from torch import Tensor, nn
 
 from triptych.models.attention.sdpa import SDPACoreAttention
+from triptych.models.dropout import DropoutKeys, StreamDropout
 from triptych.models.norms import RMSNorm
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.models.trimodal.execution import Execution
 
 
-def megatron_config(
-    config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution
-) -> TransformerConfig:
+def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution) -> TransformerConfig:
     """megatron-core's view of the model. Weights are built in fp32 and filled by `initialisation`; the engine casts
     them.
     """
@@ -57,9 +56,15 @@ def megatron_config(
     )
 
 
-def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution) -> ModuleSpec:
-    """One pre-norm layer: x + a Attn(Norm(x)), then x + a SwiGLU(Norm(x)), with a = residual_scale."""
-    add = scaled_residual_add(config.residual_scale)
+def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution, number: int) -> ModuleSpec:
+    """Layer `number` of the whole model, pre-norm: x + a Attn(Norm(x)), then x + a SwiGLU(Norm(x)), with a =
+    residual_scale, and dropout on both branches.
+    """
+
+    def add(branch: str) -> ModuleSpec:
+        site = f"layers.{number}.{branch}"
+        return ModuleSpec(ResidualAdd, params={"scale": config.residual_scale, "site": site, "dropout": config.dropout})
+
     # Under sequence parallelism a rank normalises its part of the positions; a head is always on one rank alone.
     norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp if execution.sequence_parallel else None})
     head_norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp})
@@ -79,28 +84,37 @@ def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution
                     k_layernorm=head_norm,  # type: ignore[arg-type]
                 ),
             ),
-            self_attn_bda=add,  # type: ignore[arg-type]
+            self_attn_bda=add("attention"),
             pre_mlp_layernorm=norm,
             mlp=ModuleSpec(
                 module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
             ),
-            mlp_bda=add,  # type: ignore[arg-type]
+            mlp_bda=add("mlp"),
         ),
     )
 
 
-def scaled_residual_add(scale: float) -> Callable[..., Callable[..., Tensor]]:
-    """megatron's bias-dropout-add slot, for a model without bias and dropout: residual + scale * branch."""
+class ResidualAdd(nn.Module):
+    """megatron's bias-dropout-add slot: residual + scale * dropout(branch), without a bias.
 
-    def slot(training: bool, fused: bool) -> Callable[..., Tensor]:
-        def add(branch_and_bias: tuple[Tensor, Tensor | None], residual: Tensor, dropout: float) -> Tensor:
-            branch, bias = branch_and_bias
-            assert bias is None and dropout == 0.0
-            return residual + branch if scale == 1.0 else torch.add(residual, branch, alpha=scale)
+    keys: of the micro-batch whose forward pass, or recomputation, comes next.
+    """
 
-        return add
+    def __init__(self, scale: float, site: str, dropout: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.dropout = StreamDropout(site, dropout)
+        self.keys: DropoutKeys | None = None
 
-    return slot
+    def forward(self, training: bool, fused: bool) -> Callable[..., Tensor]:
+        """megatron asks for the function to call."""
+        return self._add
+
+    def _add(self, branch_and_bias: tuple[Tensor, Tensor | None], residual: Tensor, probability: float) -> Tensor:
+        branch, bias = branch_and_bias
+        assert bias is None and probability == 0.0
+        branch = self.dropout(branch, self.keys)
+        return residual + branch if self.scale == 1.0 else torch.add(residual, branch, alpha=self.scale)
 
 
 class PostNormSelfAttention(SelfAttention):

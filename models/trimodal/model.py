@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
 from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.dropout import DropoutKeys
 from triptych.models.initialisation import initialise
 from triptych.models.norms import RMSNorm, shared_parameter
 from triptych.models.sharding import mark_sharded_parameters
@@ -53,9 +54,9 @@ class TrimodalTransformer(nn.Module):
         self._received: Tensor | None = None
         self.embedding = _embedding(config, self.config, groups) if 0 in layers else None
         self.positions = _learned_positions(config) if 0 in layers else None
-        spec = layer_spec(config, groups, execution)
         self.layers = nn.ModuleDict()
         for i in layers:
+            spec = layer_spec(config, groups, execution, i)
             layer: Any = build_module(spec, config=self.config, layer_number=i + 1, pg_collection=groups)
             self.layers[str(i)] = layer
         reads_out = config.num_layers - 1 in layers
@@ -79,13 +80,14 @@ class TrimodalTransformer(nn.Module):
         assert hidden_SBH is not None
         rotation = rotary_angles(sequence_length, self.shape.head_dim, self.shape.rope_base, hidden_SBH.device)
         mask_B11S = None if inputs.padding_BS is None else inputs.padding_BS[:, None, None, :]
+        keys = self._dropout_keys(inputs, hidden_SBH.shape[0])
         for layer in self.layers.values():
-            run = functools.partial(layer, attention_mask=mask_B11S, rotary_pos_emb=rotation)
+            run = functools.partial(_run, layer, keys, attention_mask=mask_B11S, rotary_pos_emb=rotation)
             if self._recompute_layers and self.training:
                 # No random state to keep: what is random in the model is keyed by name.
-                hidden_SBH, _ = checkpoint(run, hidden_SBH, use_reentrant=False, preserve_rng_state=False)
+                hidden_SBH = checkpoint(run, hidden_SBH, use_reentrant=False, preserve_rng_state=False)
             else:
-                hidden_SBH, _ = run(hidden_SBH)
+                hidden_SBH = run(hidden_SBH)
         if self.heads is None:
             return hidden_SBH
         if self.config.sequence_parallel:
@@ -107,6 +109,13 @@ class TrimodalTransformer(nn.Module):
         positions_SH = shared_parameter(self.positions, group)
         first = 0 if group is None else group.rank() * hidden_SBH.shape[0]
         return hidden_SBH + positions_SH[first : first + hidden_SBH.shape[0], None]
+
+    def _dropout_keys(self, inputs: DiffusionInputs, num_positions: int) -> DropoutKeys | None:
+        """For this rank's positions; None where nothing is dropped."""
+        if inputs.keys is None or not self.training or self.shape.dropout == 0:
+            return None
+        first = self._tensor_group.rank() * num_positions if self.config.sequence_parallel else 0
+        return DropoutKeys.of(inputs.keys.stream, inputs.keys.samples_B3, inputs.keys.copies_B, first)
 
     def _read_out(self, hidden_SBH: Tensor, rows: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
         """Normalise and project the asked-for rows only; `rows` holds flat indices b*S + s."""
@@ -133,6 +142,15 @@ class TrimodalTransformer(nn.Module):
         if len(shape) == 2:
             return init.hidden_gain / shape[1] ** 0.5
         return None
+
+
+def _run(layer: Any, keys: DropoutKeys | None, hidden_SBH: Tensor, **arguments: Any) -> Tensor:
+    """A layer on one micro-batch. The keys go in here, not once per forward pass: when activations are recomputed, the
+    passes of other micro-batches lie between.
+    """
+    layer.self_attn_bda.keys = layer.mlp_bda.keys = keys
+    hidden_SBH, _ = layer(hidden_SBH, **arguments)
+    return hidden_SBH
 
 
 def _embedding(

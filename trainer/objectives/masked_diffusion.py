@@ -39,7 +39,7 @@ from triptych.models.diffusion.corruption import (
     per_position,
     stratified_times,
 )
-from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.diffusion.inputs import DiffusionInputs, RowKeys
 from triptych.models.diffusion.schedules import ModalitySchedules
 from triptych.trainer.seams import LossTerms
 
@@ -144,6 +144,7 @@ class MaskedDiffusion:
             tokens_BS=corruption.tokens_BS,
             rows={m: rows_R for m, (rows_R, _) in rows.items()},
             padding_BS=padding_BS if counts[-1] else None,
+            keys=RowKeys(stream=stream, samples_B3=batch.samples_B3, copies_B=batch.copies_B),
         )
         return inputs, self._targets(batch, corruption, rows)
 
