@@ -10,6 +10,7 @@ from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.display import Display, DisplayConfig
 from triptych.launch.run_directory import RunDirectory, commit
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.parallel.refusal import require_layout
 
 NUM_STAGES = 6
 
@@ -40,6 +41,7 @@ def demo(run_dir: Path, data_dir: Path, settings: Sequence[str], *, resume: bool
     resume = resume and directory.settings.exists()  # stopped before training began: nothing to resume, only to reuse
     base = directory.read() if resume else named_run("trimodal_demo")
     run = with_settings(base, [f"data.folder={data_dir}", *settings])
+    require_layout(run.plan(world_size=1))
     if not resume:
         directory.require_unused()
     with process_groups(Placement()) as groups, Display(DisplayConfig(num_stages=NUM_STAGES)) as display:

@@ -55,7 +55,7 @@ def test_values_reach_their_fields(demo):
         ("model.num_attention_heads=5", "change hidden_size or num_attention_heads"),
         ("objective.schedules.image.kind=sawtooth", "sawtooth"),
         ("objective.schedules.image={kind: linear, power: 2}", "there is no objective.schedules.image.power"),
-        ("fit.engine.zero_stage=7", "should be 1 or 2"),
+        ("fit.engine.zero_stage=7", "should be 0, 1 or 2"),
         ("fit.learning_rate.warmup_tokens=1e12", "not below total_tokens"),
         ("data.sources={}", "name at least one source"),
         ("model=3", "model"),

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS
+
 FP32, BF16 = 4, 2
 _PARTITION_ALIGNMENT = 2  # elements per rank, for NCCL
-_DEEPSPEED_BUCKET = 500_000_000  # elements; its reduce_bucket_size where none is given
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -35,7 +36,7 @@ def memory_estimate(
     zero_stage: Literal[0, 1, 2],
     precision: Literal["fp32", "bf16"],
     data_ranks: int,
-    bucket_elements: int = _DEEPSPEED_BUCKET,
+    bucket_elements: int = REDUCE_BUCKET_ELEMENTS,
 ) -> MemoryEstimate:
     """What DeepSpeed 0.19.8 allocates for a rank's parameters, `group_sizes` of them in the optimizer's groups, under
     AdamW with fp32 accumulation of gradients.
