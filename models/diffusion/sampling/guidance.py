@@ -20,7 +20,9 @@ from triptych.models.diffusion.sampling.canvas import Canvas
 
 
 class Denoiser(Protocol):
-    """Logits [R, V] for the rows of each modality; a trained model, or a table in a test."""
+    """Logits [R, V] for the rows of each modality; a trained model, or a table in a test. Columns past the modality's
+    ids are padding and mean nothing.
+    """
 
     def __call__(self, inputs: DiffusionInputs) -> Mapping[Modality, Tensor]: ...
 

@@ -201,7 +201,7 @@ class Sampler:
     def _draw(self, modality: Modality, logits_RV: Tensor, draws_R: Tensor) -> tuple[Tensor, Tensor]:
         """Ids of the vocabulary, and their log-confidence."""
         config = self.config.of(modality)
-        logits_RV = logits_RV.double()
+        logits_RV = logits_RV[:, : self.vocabulary.num_outputs(modality)].double()
         if not config.may_end:
             end = torch.zeros(1, dtype=torch.int64, device=logits_RV.device)
             logits_RV = logits_RV.index_fill(1, end, -torch.inf)

@@ -260,3 +260,15 @@ def test_more_steps_than_keys_are_refused():
     _, canvas = make_canvas()
     with pytest.raises(ValueError, match="steps"):
         sampler_of(num_steps=60_000, block_length=1).sample(RowDenoiser(), canvas, STREAM)
+
+
+def test_columns_past_the_ids_are_never_drawn():
+    _, canvas = make_canvas()
+    plain = RowDenoiser()
+
+    def padded(inputs):
+        return {m: torch.nn.functional.pad(logits_RV, (0, 3), value=50.0) for m, logits_RV in plain(inputs).items()}
+
+    config = ModalitySamplers(**dict.fromkeys(MODALITIES, SamplerConfig(num_steps=3, rule=MaskGit())))
+    sampler = Sampler(config, VOCABULARY)
+    assert torch.equal(sampler.sample(padded, canvas, STREAM), sampler.sample(plain, canvas, STREAM))
