@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -70,15 +72,26 @@ class TensorBoard:
             self._writer.close()
 
 
+def append_event(path: Path, event: str, facts: Mapping[str, Any]) -> None:
+    """Add a line that is no step, {"event", "time", ...}, to a log; any thread may. OSError if the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts})
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
 def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:
     """The steps of a log up to a place, each place once: after a resume from an older checkpoint, the later writing
-    counts. A last line that a kill cut short is left out.
+    counts. Events, and a last line that a kill cut short, are left out.
     """
     records: list[StepRecord] = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if not line.endswith("\n"):
             break
-        record = StepRecord(**json.loads(line))
+        document = json.loads(line)
+        if "event" in document:
+            continue
+        record = StepRecord(**document)
         while records and records[-1].tokens >= record.tokens:
             records.pop()
         records.append(record)

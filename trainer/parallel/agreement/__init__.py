@@ -1,0 +1,1 @@
+"""Whether all ranks still hold the same run."""
