@@ -1,10 +1,15 @@
 """One small run under any layout: the real model, objective, stream, engine and schedules, on gloo processes."""
 
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import tiny_run
+import torch
 import torch.distributed as dist
 
+from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
+from triptych.data_pipelines.stream.sources import PairSource, TextSource
 from triptych.models.trimodal.execution import Execution
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.fit import fit
@@ -12,9 +17,10 @@ from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, Masked
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.placement import Placement
+from triptych.trainer.parallel.plan import ModelSizes, Plan
 from triptych.trainer.parallel.stages import chunk_layers
 
-# Every size divides by 4; the vocabulary only once it is padded.
+# Every size divides by 4; the vocabulary only once it is padded. All that a layout could treat wrongly is switched on.
 MODEL = replace(
     tiny_run.MODEL,
     num_layers=4,
@@ -23,74 +29,195 @@ MODEL = replace(
     vocabulary_multiple=4,
     positions="rotary_and_learned",
     post_attention_norm="rms",
+    dropout=0.1,
 )
+LAYOUT = tiny_run.LAYOUT
 TOTAL_TOKENS = 2000
+NUM_STEPS = 10
 BATCH = 16
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Cell:
-    """One run of the matrix."""
+    """One run of the matrix. pairs: every sequence twice, as complement pairs."""
 
-    layout: ParallelLayout
+    layout: ParallelLayout = ParallelLayout()
     data: int = 1
     zero: int = 1
     recompute: str = "none"
     micro: int = 4
     precision: str = "fp32"
+    num_layers: int = 4
+    pairs: bool = False
 
     @property
     def num_processes(self):
         return self.layout.model_ranks * self.data
 
+    @property
+    def reference(self):
+        """The run of one process that this one must equal."""
+        return Cell(precision=self.precision, num_layers=self.num_layers, pairs=self.pairs)
+
     def __str__(self):
         layout = self.layout
-        parts = [
-            f"tp{layout.tensor}",
-            f"pp{layout.pipeline}",
-            f"dp{self.data}",
-            f"zero{self.zero}",
-            f"micro{self.micro}",
-        ]
+        parts = [f"tp{layout.tensor} pp{layout.pipeline} dp{self.data} zero{self.zero} micro{self.micro}"]
         parts += [f"vpp{layout.virtual}"] if layout.virtual > 1 else []
         parts += ["sp"] if layout.sequence else []
         parts += [f"recompute-{self.recompute}"] if self.recompute != "none" else []
         parts += [f"stages{'-'.join(map(str, layout.stage_layers))}"] if layout.stage_layers else []
+        parts += [f"layers{self.num_layers}"] if self.num_layers != 4 else []
+        parts += ["pairs"] if self.pairs else []
         return " ".join([*parts, self.precision])
 
 
-def build_chunks(groups, recompute, model=MODEL):
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What a run came to. steps: (metrics, gradient norm, tokens) of each. state: part to name to the whole tensor; an
+    element that no rank holds is NaN. copies_apart: the largest difference between two ranks' copies of one element.
+    ranks_agree: whether all of them reported the same numbers, bit for bit.
+    """
+
+    steps: list[tuple[dict[str, float], float, int]]
+    state: dict[str, dict[str, torch.Tensor]]
+    copies_apart: float
+    ranks_agree: bool
+    seconds: float
+
+
+def model_of(cell):
+    return replace(MODEL, num_layers=cell.num_layers)
+
+
+def plan_of(cell):
+    """As the trainer's own judge of layouts sees it."""
+    model = model_of(cell)
+    heads = (model.head_columns(modality) for modality in ("text", "image", "audio"))
+    return Plan(
+        layout=cell.layout,
+        world_size=cell.num_processes,
+        zero_stage=cell.zero,
+        precision=cell.precision,
+        logical_batch=BATCH,
+        micro_batch=cell.micro,
+        model=ModelSizes(
+            num_layers=model.num_layers,
+            num_attention_heads=model.num_attention_heads,
+            num_query_groups=model.num_query_groups,
+            ffn_hidden_size=model.ffn_hidden_size,
+            sequence_length=model.sequence_length,
+            vocabulary_sizes=(model.embedding_rows, *heads),
+        ),
+        rows_together=2 if cell.pairs else 1,
+    )
+
+
+def settings(cell):
+    """Of a run of NUM_STEPS steps, of which some are clipped and some are not.
+
+    Adam divides by |g| + epsilon, so an error of d in the gradient of an element moves its weight by up to rate * d /
+    epsilon per step. Gradients here have elements of 1e-2 to 1e-6, and rounding errors of 1e-8 of the largest: with
+    the usual epsilon of 1e-8 the smallest elements' signs would be compared. 1e-4 also keeps a wrong *scale* of all
+    gradients visible in the weights, to which Adam is else blind.
+    """
+    config = tiny_run.config(TOTAL_TOKENS, micro=cell.micro, zero=cell.zero, precision=cell.precision, batch=BATCH)
+    optimizer = replace(config.optimizer, epsilon=1e-4)
+    return replace(config, optimizer=optimizer, parallel=cell.layout, recompute=cell.recompute)
+
+
+def mixture(copies=1):
+    """Text and pairs in which every modality is a target, so that all heads learn."""
+    text, image, audio = (
+        tiny_run.codes(30, 2, 4, 40, 1),
+        tiny_run.codes(30, 4, 4, 12, 2),
+        tiny_run.codes(30, 3, 6, 20, 3),
+    )
+    pairs = {"t2i": {"text": text, "image": image}, "t2s": {"text": text, "audio": audio}}
+    sources = {
+        name: WeightedSource(source=PairSource(name, sides, LAYOUT), weight=1.0) for name, sides in pairs.items()
+    }
+    sources["text"] = WeightedSource(source=TextSource(tiny_run.codes(20, 5, 30, 40, 0), LAYOUT), weight=1.0)
+    return Mixture(sources, seed=5, copies=copies)
+
+
+def build_chunks(groups, cell):
+    model = model_of(cell)
     chunks = []
     for chunk in range(groups.layout.virtual):
         execution = Execution(
             layers=chunk_layers(groups.layout, model.num_layers, groups.stage, chunk),
             sequence_parallel=groups.layout.sequence,
-            recompute=recompute,
+            recompute=cell.recompute,
         )
         chunks.append(TrimodalTransformer(model, groups.collection, execution))
         chunks[-1].initialise(seed=3)
     return chunks
 
 
-def settings(cell):
-    config = tiny_run.config(TOTAL_TOKENS, micro=cell.micro, zero=cell.zero, precision=cell.precision, batch=BATCH)
-    # Adam divides by |g| + epsilon: with 1e-8 an element whose gradient is all rounding would compare rounding.
-    return replace(config, optimizer=replace(config.optimizer, epsilon=1e-6), parallel=cell.layout)
-
-
 def train(cell):
-    """Every rank: the records as plain values, and every part of the whole state by name."""
-    placement = Placement(rank=dist.get_rank(), world_size=dist.get_world_size(), local_rank=dist.get_rank())
+    """On every rank; the outcome on rank 0, None on the others."""
+    rank, started = dist.get_rank(), time.perf_counter()
+    placement = Placement(rank=rank, world_size=dist.get_world_size(), local_rank=rank)
+    pairing = "complement" if cell.pairs else "independent"
     with process_groups(placement, cell.layout) as groups:
         records = []
         state = fit(
             settings(cell),
-            chunks=build_chunks(groups, cell.recompute),
-            objective=MaskedDiffusion(MaskedDiffusionConfig(), tiny_run.VOCABULARY, groups.collection.tp),
-            data=tiny_run.mixture(),
+            chunks=build_chunks(groups, cell),
+            objective=MaskedDiffusion(
+                MaskedDiffusionConfig(pairing=pairing), tiny_run.VOCABULARY, groups.collection.tp
+            ),
+            data=mixture(copies=2 if cell.pairs else 1),
             groups=groups,
             checkpoints=None,
             identity=tiny_run.IDENTITY,
             reporters=[records.append],
         )
-        return [(r.metrics, r.gradient_norm, r.tokens) for r in records], tiny_run.whole_state(state.engine, groups)
+        steps = [(record.metrics, record.gradient_norm, record.tokens) for record in records]
+        everyones = _gathered((steps, _held(state.engine)))
+    if rank:
+        return None
+    whole, apart = _put_together([boxes for _, boxes in everyones])
+    return Outcome(
+        steps=steps,
+        state=whole,
+        copies_apart=apart,
+        ranks_agree=all(theirs == steps for theirs, _ in everyones),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def train_all(cells, variation=nullcontext):
+    """One after the other in the same processes; `variation(cell)` is entered around each run."""
+    outcomes = []
+    for cell in cells:
+        with variation(cell) if variation is not nullcontext else nullcontext():
+            outcomes.append(train(cell))
+    return outcomes
+
+
+def _gathered(mine):
+    everyones = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(mine, everyones)
+    return everyones
+
+
+def _held(engine):
+    return [
+        (part, name, held.shape, [(box.offsets, box.sizes, box.tensor.clone()) for box in held.boxes])
+        for part, names in engine.held().items()
+        for name, held in names.items()
+    ]
+
+
+def _put_together(everyones):
+    """The whole tensors, and how far apart copies of one element are."""
+    whole, apart = {}, 0.0
+    for part, name, shape, boxes in (entry for entries in everyones for entry in entries):
+        tensor = whole.setdefault(part, {}).setdefault(name, torch.full(shape, torch.nan))
+        for offsets, sizes, values in boxes:
+            place = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
+            known = ~tensor[place].isnan()
+            apart = max(apart, (tensor[place] - values)[known].abs().max().item() if known.any() else 0.0)
+            tensor[place] = values
+    return whole, apart
