@@ -128,7 +128,7 @@ def _train(attempt, groups):
             config,
             chunks=layout_run.build_chunks(groups, attempt.cell),
             objective=MaskedDiffusion(MaskedDiffusionConfig(), tiny_run.VOCABULARY, groups.collection.tp),
-            data=tiny_run.mixture(),
+            data=layout_run.mixture(),
             groups=groups,
             checkpoints=attempt.checkpoints,
             identity=tiny_run.IDENTITY,
