@@ -10,17 +10,28 @@ BIN := $(VENV)/bin
 FLOORS := launch configs trainer models kernels data_pipelines
 BENCHMARKS := $(wildcard kernels/*/benchmark.py)
 
+# Training steps are timed in $(VENV); where wheels have been carried, in an environment of them over PYTHON's own torch.
+BENCH_RUNS ?= trimodal_320m trimodal_3b
+BENCH_ARGS ?= --micro-batches 4 --trace
+WHEELS := .wheels
+WHEELS_PYTHON ?= 3.12
+OFFLINE := .venv-offline
+BENCH_VENV := $(if $(wildcard $(WHEELS)/*.whl),$(OFFLINE),$(VENV))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-resume lint format bench bench-gpu wheels clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## train, sample and show the small model over text, image and audio: runs/demo/report.html
 	$(BIN)/triptych demo
 
 test: lint ## lint, then every test that needs neither a GPU nor minutes, with coverage per floor
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
+
+test-resume: $(VENV)/.ready-dev ## kill and resume 20 runs at random moments, in changing layouts: trainer/results/resume.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/trainer/resume/kill_repeatedly.py --repetitions 20 --table trainer/results/resume.md
 
 lint: $(VENV)/.ready-dev .pyright/triptych ## ruff, the floors (import-linter), types (pyright)
 	$(BIN)/ruff check .
@@ -37,6 +48,14 @@ bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
 	@for file in $(BENCHMARKS); do \
 		echo "== $$file"; $(BIN)/python -m triptych.$$(echo "$${file%.py}" | tr / .) || exit 1; \
 	done
+
+bench-gpu: $(BENCH_VENV)/.ready ## time training steps of BENCH_RUNS with BENCH_ARGS, made-up data: trainer/results/
+	@for run in $(BENCH_RUNS); do \
+		$(BENCH_VENV)/bin/python -P -m triptych.launch.benchmark $$run $(BENCH_ARGS) || exit 1; \
+	done
+
+wheels: $(VENV)/.ready ## carry what a machine without network needs beside torch: .wheels/, for WHEELS_PYTHON
+	$(BIN)/python .ci/wheels.py $(WHEELS) --python $(WHEELS_PYTHON)
 
 clean: ## remove what was built and cached; the environment, runs/ and data/ stay
 	rm -rf .pyright build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
@@ -55,6 +74,10 @@ $(VENV)/.ready: pyproject.toml setup.py | $(VENV)/bin/python
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(OFFLINE)/.ready: pyproject.toml setup.py .ci/offline_environment $(wildcard $(WHEELS)/*.whl)
+	.ci/offline_environment $(PYTHON) $(WHEELS) $(OFFLINE)
 	@touch $@
 
 # Pyright does not see through an editable install that maps folders; these links show it the installed names.
