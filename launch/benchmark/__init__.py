@@ -1,0 +1,1 @@
+"""`python -m triptych.launch.benchmark RUN`: how fast a run trains on this hardware, without its data."""
