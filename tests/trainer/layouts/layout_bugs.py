@@ -272,7 +272,9 @@ BUGS = {
     "gradient of the gathered sequence summed": Bug(plant=gradient_of_the_gathered_sequence_summed, cells=(SEQUENCE,)),
     "positions of another rank": Bug(plant=positions_of_another_rank, cells=(SEQUENCE,)),
     "gate and up projections cut as one block": Bug(plant=gate_and_up_cut_as_one_block, cells=(TENSOR,)),
-    "dropout without the place in the sequence": Bug(plant=dropout_without_the_place_in_the_sequence, cells=(SEQUENCE,)),
+    "dropout without the place in the sequence": Bug(
+        plant=dropout_without_the_place_in_the_sequence, cells=(SEQUENCE,)
+    ),
     "recomputed with the latest dropout": Bug(
         plant=recomputed_with_the_latest_keys, cells=(replace(PIPELINE, micro=4, recompute="full"),)
     ),

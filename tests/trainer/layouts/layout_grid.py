@@ -1,4 +1,4 @@
-"""The cells of the matrix: everything that the trainer's own judge of layouts lets pass, and why it refuses the rest."""
+"""Cells of the matrix: all that the trainer's own judge of layouts lets pass, and why it refuses the rest."""
 
 import itertools
 from collections import Counter
