@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from triptych.launch.environment import prepare_libraries
-from triptych.launch.errors import one_line_errors
+from triptych.launch.environment import is_first_process, prepare_libraries
+from triptych.launch.errors import one_line_errors, silent_usage_errors
 
 app = typer.Typer(
     name="triptych",
@@ -153,7 +153,12 @@ def main(arguments: Sequence[str] | None = None, prefix: Sequence[str] = ()) -> 
     show_traceback = "--traceback" in given
     prepare_libraries()
     with one_line_errors(show_traceback=show_traceback):
-        app(args=[argument for argument in given if argument != "--traceback"], prog_name="triptych")
+        arguments = [argument for argument in given if argument != "--traceback"]
+        if is_first_process():
+            app(args=arguments, prog_name="triptych")
+        else:
+            with silent_usage_errors():
+                app(args=arguments, prog_name="triptych", standalone_mode=False)
 
 
 def _command_line() -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from dataclasses import dataclass
 
 from triptych.trainer.parallel.placement import Placement
 
@@ -16,6 +17,8 @@ def prepare_libraries() -> None:
     # second with this as with the default; with one core busy elsewhere at 4,000, and with the default at almost none.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     os.environ.setdefault("TRITON_PRINT_AUTOTUNING", "0")
+    # A lost connection to the store is told in one line of ours; torch's own warning is a page of C++ frames each time.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     warnings.filterwarnings("ignore", module=r"megatron\..*")
     warnings.filterwarnings("ignore", module=r"deepspeed\..*")
     warnings.filterwarnings("ignore", message=r".*(Transformer Engine|Apex).*")
@@ -30,6 +33,11 @@ def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks for its run: what all find wrong with one command line is said once."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def placement() -> Placement:
     """This process's place: torchrun's variables, or a run of one process. ValueError if they are damaged."""
     try:
@@ -42,3 +50,26 @@ def placement() -> Placement:
         raise ValueError(
             f"RANK, WORLD_SIZE or LOCAL_RANK is no number ({error}); start with torchrun, or unset them"
         ) from None
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Rendezvous:
+    """Where the processes of a run meet. served_by_launcher: the store is torchrun's; else rank 0 serves it."""
+
+    address: str
+    port: int
+    served_by_launcher: bool
+
+
+def rendezvous() -> Rendezvous:
+    """torchrun's variables, or those that a Slurm script sets. ValueError if they are missing or damaged."""
+    try:
+        return Rendezvous(
+            address=os.environ["MASTER_ADDR"],
+            port=int(os.environ["MASTER_PORT"]),
+            served_by_launcher=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+        )
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is not set, but WORLD_SIZE is; start with torchrun, or set it") from None
+    except ValueError as error:
+        raise ValueError(f"MASTER_PORT is no number ({error}); set a free port") from None

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
+
 INTERRUPTED = 130
 
 
@@ -21,6 +23,19 @@ def one_line_errors(*, show_traceback: bool) -> Iterator[None]:
             raise
         print(f"triptych: error: {describe(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@contextmanager
+def silent_usage_errors() -> Iterator[None]:
+    """Exit code 2 without a word for a command line that cannot be parsed: another process has said why."""
+    usage_error = typer.BadParameter.__base__  # typer names only this kind of them
+    assert usage_error is not None
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, usage_error):
+            raise SystemExit(2) from None
+        raise
 
 
 def describe(error: ValueError | OSError) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next step."""
+"""Ctrl-C and SIGTERM: a request to stop at the next step, and what they are where there is no next step."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -22,3 +22,27 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Terminated(BaseException):
+    """SIGTERM came where nothing looks for a stop request."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into Terminated, so that one of many processes can say that it was ended before it is."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def ignore_signals() -> None:
+    """From here on Ctrl-C and SIGTERM change nothing: this process is ending, and saying why."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,16 +1,19 @@
 """One run from its settings to its last checkpoint."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.configs.token_data import load_tokenizers
+from triptych.configs.tree import to_yaml
 from triptych.configs.trimodal import TrimodalRun
-from triptych.launch.run_directory import RunDirectory
+from triptych.launch.run_directory import RunDirectory, commit
 from triptych.launch.signals import stop_requests
 from triptych.trainer.fit import Reporter, fit
 from triptych.trainer.logs import JsonLines, TensorBoard
+from triptych.trainer.parallel.agreement.agreement import require_same
 from triptych.trainer.parallel.groups import Groups
 
 TENSORBOARD_POINTS = 500
@@ -43,6 +46,8 @@ def train(
     data = run.build_mixture(tokenizers, "train")
     data.batch({}, run.fit.logical_batch, groups.data_rank, groups.num_data_ranks)  # refuses what does not divide
     chunks = run.build_chunks(groups)
+    if groups.placement.world_size > 1:
+        require_same({"the commit": commit(), "the digest of its settings": _digest(to_yaml(run))}, groups)
     with ExitStack() as stack:
         if groups.is_first and not resume:
             directory.start(run, command)
@@ -67,3 +72,7 @@ def train(
             stop_requested=stop_requested,
         )
     return TrainOutcome(tokens=state.tokens, stopped=state.tokens < run.fit.total_tokens)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

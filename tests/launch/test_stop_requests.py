@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from triptych.launch.signals import stop_requests
+from triptych.launch.signals import Terminated, sigterm_raises, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -28,3 +28,8 @@ def test_the_handlers_of_before_come_back():
     with pytest.raises(ZeroDivisionError), stop_requests():
         _ = 1 / 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_sigterm_where_there_is_no_step_is_raised():
+    with pytest.raises(Terminated), sigterm_raises():
+        signal.raise_signal(signal.SIGTERM)

@@ -3,7 +3,7 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from triptych.trainer.logs import JsonLines, TensorBoard, read_records
+from triptych.trainer.logs import JsonLines, TensorBoard, append_event, read_records
 from triptych.trainer.metrics import StepRecord
 
 
@@ -40,6 +40,13 @@ def test_the_later_writing_of_a_place_counts(tmp_path):
 def test_what_lies_beyond_the_checkpoint_is_left_out(tmp_path):
     written(tmp_path / "log", record(10), record(20))
     assert read_records(tmp_path / "log", 10) == [record(10)]
+
+
+def test_an_event_is_no_step(tmp_path):
+    written(tmp_path / "log", record(10))
+    append_event(tmp_path / "log", "end", {"rank": 1, "cause": "x"})
+    written(tmp_path / "log", record(20))
+    assert read_records(tmp_path / "log", 100) == [record(10), record(20)]
 
 
 def test_no_step_makes_no_file(tmp_path):

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 
 import torch.distributed as dist
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes: of a death or a mistake of ours, of what the user can mend, of Ctrl-C."""
+FAILED, REFUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+"""Exit codes: of a death or a mistake of ours, of what the user can mend, of Ctrl-C, of SIGTERM."""
 
 
 class Diverged(RuntimeError):

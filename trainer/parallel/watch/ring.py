@@ -1,5 +1,6 @@
 """Every rank shows a sign of life and looks for its neighbour's, beside whatever its main thread is blocked in."""
 
+import faulthandler
 import json
 import threading
 import time
@@ -17,7 +18,9 @@ from triptych.trainer.parallel.watch.place import main_thread_place
 from triptych.trainer.parallel.watch.silence import Silence
 
 GRACE_SECONDS = 2.0  # between an obituary and the end: a main thread that fails by itself says so first
+LAST_RESORT_SECONDS = 10.0  # past the others' patience, when a process that cannot run Python at all is ended
 LEAVING_SECONDS = 5.0  # rank 0 leaves last, as it may serve the store; nobody is waited for longer
+PAUSE_SHARE = 0.25  # of the silence that ends a rank: what a pause of the watcher itself may add to it at most
 RANKS_PER_SECOND = 1000  # whose signs one store takes; larger worlds show theirs less often
 
 SILENT = "killed, out of memory, or its node lost or stopped"
@@ -53,7 +56,9 @@ class Watch:
     ring, so the store's load is a few messages per rank and second whatever the world's size) and the obituary. The
     other judges, also when the first gets no answer because the store's own process is dead or stopped.
 
-    Neither uses a collective: those would have to be called by all ranks in one order.
+    Neither uses a collective: those would have to be called by all ranks in one order. Should the main thread be
+    blocked while it holds Python's lock, neither runs; then a timer of faulthandler's, which needs no lock, prints
+    where it is and ends the process.
 
     store: a connection of its own. store_rank: the rank that serves the store, None if a launcher does. end: called at
     most once, from the judging thread, with what must end this process; must not return.
@@ -73,7 +78,7 @@ class Watch:
         self._store_rank, self._end = store_rank, end
         self._beat = max(config.beat_seconds, placement.world_size / RANKS_PER_SECOND)
         self._neighbour = (placement.rank + 1) % placement.world_size
-        self._silence = Silence(2 * self._beat)
+        self._silence = Silence(config.silence_seconds * PAUSE_SHARE)
         self._signs: dict[int, str] = {}
         self._progress = ""
         self._obituary: Obituary | None = None
@@ -98,6 +103,7 @@ class Watch:
         # A thread that is inside torch when Python ends takes the process down with it.
         for thread in self._threads:
             thread.join(LEAVING_SECONDS)
+        faulthandler.cancel_dump_traceback_later()
 
     def main_is_ending(self) -> None:
         """The main thread has failed with a cause of its own and will end the process."""
@@ -159,10 +165,13 @@ class Watch:
 
     def _judge(self) -> None:
         """End this process once there is an obituary, or once the store is lost or silent."""
-        answers = Silence(2 * POLL_SECONDS)
+        answers = Silence(self._config.silence_seconds * PAUSE_SHARE)
         found, since = None, 0.0
         before, longest_pause = time.monotonic(), 0.0
         while not self._closed.wait(POLL_SECONDS):
+            faulthandler.dump_traceback_later(
+                self._config.silence_seconds + GRACE_SECONDS + LAST_RESORT_SECONDS, exit=True
+            )
             before, paused = time.monotonic(), time.monotonic() - before
             longest_pause = max(longest_pause, paused)
             silent = answers.look(self._rounds, before)
