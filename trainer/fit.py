@@ -12,6 +12,7 @@ from triptych.trainer.checkpoint.store import CheckpointStore
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.metrics import StepRecord
+from triptych.trainer.parallel.agreement.agreement import Agreement
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.seams import AfterStep, Data, Objective
 from triptych.trainer.state import TrainState
@@ -40,7 +41,7 @@ def fit(
     chunks: this process's pieces of the model, one unless the pipeline is interleaved. checkpoints: folder for them, or
     None to write none. identity: what a checkpoint must agree with to be resumed (model, tokenizers); ValueError,
     before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
-    checkpoint.
+    checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be equal.
     """
     state = TrainState(engine=Engine(chunks, config.engine, config.optimizer, groups))
     with ExitStack() as stack:
@@ -49,9 +50,12 @@ def fit(
             store = stack.enter_context(CheckpointStore(checkpoints, config.checkpoint, groups, identity))
             if resume:
                 store.load_newest(state)
+        agreement = Agreement(config.watch, groups)
+        objective = agreement.listening(objective)
         stream = Stream(seed=config.seed)
         while state.tokens < config.total_tokens:
             record = train_step(state, config, data=data, objective=objective, stream=stream, groups=groups)
+            agreement.check(record, state)
             for hook in after_step:
                 hook(state)
             for reporter in reporters:
