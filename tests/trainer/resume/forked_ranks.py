@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing import forkserver
+from unittest import mock
 
 PRELOADED = (
     "triptych.trainer.fit",
@@ -18,11 +20,14 @@ class Ranks:
     """`function(rank, *arguments)` in processes of their own, which nothing but the function joins.
 
     The server is the standard library's; it imports and starts no thread, so a fork of it is as good as a new process.
+    It sees no GPU: ranks of one machine, more than it may have, and the gloo that they meet in are the same everywhere.
     """
 
     def __init__(self, function, num_processes, *arguments):
         server = multiprocessing.get_context("forkserver")
         server.set_forkserver_preload(list(PRELOADED))
+        with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):
+            forkserver.ensure_running()
         self.processes = [server.Process(target=function, args=(rank, *arguments)) for rank in range(num_processes)]
         for process in self.processes:
             process.start()
