@@ -39,4 +39,4 @@ def initialise(
         if std is None:
             continue
         values = torch.empty(shape, dtype=torch.float32).normal_(generator=generator_for(seed, name))
-        parameter.copy_(part_of(values, sharding, rank, num_ranks).mul(std))
+        parameter.copy_(part_of(values, sharding, rank, num_ranks).mul_(std))

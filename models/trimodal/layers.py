@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer import ModuleSpec, TransformerConfig, TransformerLayer, TransformerLayerSubmodules
@@ -20,10 +21,9 @@ from triptych.models.trimodal.execution import Execution
 
 
 def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution) -> TransformerConfig:
-    """megatron-core's view of the model. Weights are built in fp32 and filled by `initialisation`; the engine casts
-    them.
+    """megatron-core's view of the model. Weights are built in fp32 where torch makes new tensors (the CPU, or nowhere
+    under `torch.device("meta")`) and filled by `initialisation`; the engine moves and casts them.
     """
-    on_gpu = torch.cuda.is_available()
     selective = execution.recompute == "selective"
     return TransformerConfig(
         num_layers=config.num_layers,
@@ -34,7 +34,7 @@ def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, exec
         ffn_hidden_size=config.ffn_hidden_size,
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
-        bias_activation_fusion=on_gpu,
+        bias_activation_fusion=dist.get_backend(groups.tp) == "nccl",
         add_bias_linear=False,
         normalization="RMSNorm",
         layernorm_epsilon=config.norm_epsilon,
@@ -42,7 +42,7 @@ def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, exec
         hidden_dropout=0.0,
         attention_dropout=0.0,
         params_dtype=torch.float32,
-        use_cpu_initialization=not on_gpu,
+        use_cpu_initialization=True,
         perform_initialization=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,

@@ -42,6 +42,7 @@ def deepspeed_settings(config: EngineConfig) -> dict[str, Any]:
         },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward pass
     }
     if config.precision == "bf16":
         settings["bf16"] = {"enabled": True, "immediate_grad_update": True}

@@ -82,13 +82,13 @@ class Engine:
             chunk.train()
         prepared = [objective.prepare(rows, stream) for rows in micro_batches]
         weight = self._groups.sum_over_data(torch.stack([targets.weight.double() for _, targets in prepared]).sum())
-        scale = self._groups.num_data_ranks / max(weight.item(), 1e-30)
+        scale = (self._groups.num_data_ranks / weight.clamp(min=1e-30)).float()  # on the device: nobody waits for it
         metrics = MetricAccumulator()
         for terms in (self._pipeline or self._one_after_another)(prepared, objective, scale):
             metrics.add(terms)
         return self._groups.from_last_stage(metrics.means(self._groups.sum_over_data))
 
-    def _one_after_another(self, prepared: Prepared, objective: Objective, scale: float) -> Iterator[LossTerms]:
+    def _one_after_another(self, prepared: Prepared, objective: Objective, scale: Tensor) -> Iterator[LossTerms]:
         """Without a pipeline. ZeRO-2 needs DeepSpeed's own backward, which reduces gradients as they appear."""
         for inputs, targets in prepared:
             terms = objective.loss(self._deepspeed(inputs), targets)

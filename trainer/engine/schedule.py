@@ -44,7 +44,7 @@ class PipelineSchedule:
             pp_size=groups.layout.pipeline, vp_size=groups.layout.virtual if interleaved else None
         )
 
-    def __call__(self, prepared: Prepared, objective: Objective, scale: float) -> Iterator[LossTerms]:
+    def __call__(self, prepared: Prepared, objective: Objective, scale: Tensor) -> Iterator[LossTerms]:
         """Accumulate the gradients of all micro-batches, each loss sum times `scale`; yields their terms on the last
         stage, and nothing on the others.
         """

@@ -51,11 +51,9 @@ def _zeros(*size: Any, device: Any = None, **options: Any) -> torch.Tensor:
 
 
 def run_megatron_on_cpu() -> None:
-    """Make megatron-core's parallel layers, schedules and recomputation run without CUDA; nothing where CUDA is there.
+    """Make megatron-core's parallel layers, schedules and recomputation run on the CPU, for the rest of this process.
     May be called again.
     """
-    if torch.cuda.is_available():
-        return
     on_cpu = _TorchOnCpu()
     for module in (layers, mappings, schedules, p2p_communication, utils):
         module.torch = on_cpu  # type: ignore[attr-defined]

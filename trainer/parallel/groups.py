@@ -98,11 +98,13 @@ def process_groups(
     stages, so that the most talkative groups share a node. layout: none is data parallel alone.
     """
     layout = layout or ParallelLayout()
-    device = torch.device("cuda", placement.local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    run_megatron_on_cpu()
     owns_default_group = not dist.is_initialized()
+    on_cuda = torch.cuda.is_available() if owns_default_group else dist.get_backend() == "nccl"
+    device = torch.device("cuda", placement.local_rank) if on_cuda else torch.device("cpu")
+    if on_cuda:
+        torch.cuda.set_device(device)
+    else:
+        run_megatron_on_cpu()
     if owns_default_group:
         _join(placement, store, "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds))
     try:
