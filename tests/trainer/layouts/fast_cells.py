@@ -1,7 +1,5 @@
 """The part of the matrix that runs with every `make test`: each axis, and the pairs of axes that touch each other."""
 
-from dataclasses import replace
-
 from layout_bugs import BUGS
 from layout_run import Cell
 
@@ -22,7 +20,7 @@ FOUR = (
     Cell(layout=ParallelLayout(tensor=4), micro=16),
     Cell(layout=ParallelLayout(tensor=4, sequence=True), zero=0, recompute="selective", micro=8),
     Cell(layout=ParallelLayout(tensor=2, pipeline=2, virtual=2, sequence=True), recompute="full", micro=8),
-    Cell(layout=ParallelLayout(pipeline=4), recompute="full", micro=2),
+    Cell(layout=ParallelLayout(pipeline=4), recompute="full", micro=4),
     Cell(layout=ParallelLayout(pipeline=4, virtual=2), num_layers=8),
     Cell(layout=ParallelLayout(pipeline=2, virtual=2), data=2),
     Cell(data=4, zero=0),
@@ -38,4 +36,3 @@ CELLS = tuple(dict.fromkeys((*ONE, *TWO, *FOUR, *(cell for cell, _ in PLANTED)))
 # Sending overlaps computing where chunks are interleaved: a race would show in one of several runs.
 INTERLEAVED = tuple(cell for cell in CELLS if cell.layout.virtual > 1)
 REFERENCES = tuple(dict.fromkeys(cell.reference for cell in CELLS))
-ROUNDED_OTHERWISE = replace(Cell(), micro=16)

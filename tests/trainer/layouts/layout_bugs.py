@@ -1,14 +1,14 @@
 """Mistakes that a layout can make, each planted into the real code of one process of several, while a run lasts."""
 
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import layout_run
 import torch.distributed as dist
 from deepspeed.runtime.zero import stage_1_and_2
-from layout_run import MODEL, Cell, quiet_engine, train
+from layout_run import MODEL, SHORT, Cell, quiet_engine, train
 
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.kernels.philox import Stream
@@ -20,17 +20,19 @@ from triptych.trainer.engine.engine import Engine
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule
 from triptych.trainer.objectives import masked_diffusion
+from triptych.trainer.parallel.agreement.agreement import Agreement
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.parallel.layout import ParallelLayout
+from triptych.trainer.parallel.watch.obituary import Diverged
 
-TENSOR = Cell(layout=ParallelLayout(tensor=2), micro=8)
-SEQUENCE = Cell(layout=ParallelLayout(tensor=2, sequence=True), micro=8)
-PIPELINE = Cell(layout=ParallelLayout(pipeline=2), micro=8)
-INTERLEAVED = Cell(layout=ParallelLayout(pipeline=2, virtual=2), micro=8)
-DATA = Cell(data=2, micro=8)
-DATA_AND_PIPELINE = Cell(layout=ParallelLayout(pipeline=2), data=2, micro=8)
-TENSOR_AND_PIPELINE = Cell(layout=ParallelLayout(tensor=2, pipeline=2, sequence=True), micro=8)
-TENSOR_AND_DATA = Cell(layout=ParallelLayout(tensor=2, sequence=True), data=2, micro=4)
+TENSOR = Cell(layout=ParallelLayout(tensor=2), micro=8, total_tokens=SHORT)
+SEQUENCE = Cell(layout=ParallelLayout(tensor=2, sequence=True), micro=8, total_tokens=SHORT)
+PIPELINE = Cell(layout=ParallelLayout(pipeline=2), micro=8, total_tokens=SHORT)
+INTERLEAVED = Cell(layout=ParallelLayout(pipeline=2, virtual=2), micro=8, total_tokens=SHORT)
+DATA = Cell(data=2, micro=8, total_tokens=SHORT)
+DATA_AND_PIPELINE = Cell(layout=ParallelLayout(pipeline=2), data=2, micro=8, total_tokens=SHORT)
+TENSOR_AND_PIPELINE = Cell(layout=ParallelLayout(tensor=2, pipeline=2, sequence=True), micro=8, total_tokens=SHORT)
+TENSOR_AND_DATA = Cell(layout=ParallelLayout(tensor=2, sequence=True), data=2, micro=4, total_tokens=SHORT)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -288,5 +290,23 @@ def train_planted(runs):
 
 
 def _planted(cell, name):
-    with BUGS[name].plant() if name else nullcontext():
+    if name is None:
         return train(cell)
+    with BUGS[name].plant(), carried_on() as noticed:
+        outcome = train(cell)
+    return outcome and replace(outcome, noticed=next(iter(noticed), None))
+
+
+@contextmanager
+def carried_on():
+    """Ranks that find that they disagree go on, so that the matrix has to see for itself; yields what they said."""
+    original, noticed = Agreement.check, []
+
+    def check(self, record, state):
+        try:
+            original(self, record, state)
+        except Diverged as verdict:
+            noticed.append(str(verdict))
+
+    with patch.object(Agreement, "check", check):
+        yield noticed

@@ -68,13 +68,21 @@ def broken(found, bounds):
     return {name: (value, bounds[name]) for name, value in found.items() if not value <= bounds[name]}
 
 
-def bounds_from_rounding(first, second, factor=3.0):
-    """Bounds from two runs that differ in rounding alone: `factor` times how far they are apart, in each quantity.
+def bounds_from_rounding(reference, others, factor=3.0):
+    """Bounds from runs that differ in rounding alone: `factor` times the most that one of `others` is off `reference`,
+    in each quantity.
 
-    A third run that rounds otherwise again is as far from the first as the second is, in distribution, and each
-    difference is a maximum over many elements and steps, which varies little; 3 is our margin. What is exact stays
-    exact. Accuracy is bounded by nothing: logits of 8 bits tie often, and one row more or less is not small.
+    A run that rounds otherwise again is as far from the reference as these are, in distribution, and each difference is
+    a maximum over many elements and steps, which varies little; 3 is our margin. What is exact stays exact. Accuracy is
+    bounded by nothing: logits of 8 bits tie often, and one row more or less is not small.
     """
-    found = differences(second, first)
-    scaled = {name: factor * found[name] if FP32_BOUNDS[name] else 0.0 for name in found}
+    found = [differences(other, reference) for other in others]
+    scaled = {name: factor * max(each[name] for each in found) if FP32_BOUNDS[name] else 0.0 for name in FP32_BOUNDS}
     return {**scaled, "accuracy": math.inf}
+
+
+def same(first, second):
+    """Whether two runs are alike bit for bit."""
+    return first.steps == second.steps and all(
+        first.state[part][name].equal(tensor) for part, names in second.state.items() for name, tensor in names.items()
+    )

@@ -1,6 +1,7 @@
 """The same run with other rounding errors, in one process: by how much may two bf16 runs differ?"""
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import torch
@@ -33,7 +34,7 @@ def sums_in_halves():
         yield
 
 
-def train_rounded_otherwise(cell):
-    """`train`, with the sums of every product in halves."""
+def trained_otherwise(cell):
+    """`train` twice, with other micro-batches than the reference and the sums of every product in halves."""
     with sums_in_halves():
-        return train(cell)
+        return [train(replace(cell, micro=micro)) for micro in (2, 16)]

@@ -38,13 +38,16 @@ MODEL = replace(
 )
 LAYOUT = tiny_run.LAYOUT
 TOTAL_TOKENS = 2000
+SHORT = 600
 NUM_STEPS = 10
 BATCH = 16
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Cell:
-    """One run of the matrix. pairs: every sequence twice, as complement pairs."""
+    """One run of the matrix. pairs: every sequence twice, as complement pairs. total_tokens: NUM_STEPS steps, or SHORT
+    for three.
+    """
 
     layout: ParallelLayout = field(default_factory=ParallelLayout)
     data: int = 1
@@ -54,6 +57,7 @@ class Cell:
     precision: str = "fp32"
     num_layers: int = 4
     pairs: bool = False
+    total_tokens: int = TOTAL_TOKENS
 
     @property
     def num_processes(self):
@@ -62,7 +66,9 @@ class Cell:
     @property
     def reference(self):
         """The run of one process that this one must equal."""
-        return Cell(precision=self.precision, num_layers=self.num_layers, pairs=self.pairs)
+        return Cell(
+            precision=self.precision, num_layers=self.num_layers, pairs=self.pairs, total_tokens=self.total_tokens
+        )
 
     def __str__(self):
         layout = self.layout
@@ -73,6 +79,7 @@ class Cell:
         parts += [f"stages{'-'.join(map(str, layout.stage_layers))}"] if layout.stage_layers else []
         parts += [f"layers{self.num_layers}"] if self.num_layers != 4 else []
         parts += ["pairs"] if self.pairs else []
+        parts += ["short"] if self.total_tokens == SHORT else []
         return " ".join([*parts, self.precision])
 
 
@@ -80,7 +87,8 @@ class Cell:
 class Outcome:
     """What a run came to. steps: (metrics, gradient norm, tokens) of each. state: part to name to the whole tensor; an
     element that no rank holds is NaN. copies_apart: the largest difference between two ranks' copies of one element.
-    ranks_agree: whether all of them reported the same numbers, bit for bit.
+    ranks_agree: whether all of them reported the same numbers, bit for bit. noticed: what a run with a planted mistake
+    said of itself, where it would have ended.
     """
 
     steps: list[tuple[dict[str, float], float, int]]
@@ -88,6 +96,7 @@ class Outcome:
     copies_apart: float
     ranks_agree: bool
     seconds: float
+    noticed: str | None = None
 
 
 def model_of(cell):
@@ -127,7 +136,8 @@ def settings(cell):
     """
     config = tiny_run.config(TOTAL_TOKENS, micro=cell.micro, zero=cell.zero, precision=cell.precision, batch=BATCH)
     optimizer = replace(config.optimizer, epsilon=1e-4)
-    return replace(config, optimizer=optimizer, parallel=cell.layout, recompute=cell.recompute)
+    watch = replace(config.watch, parameters_every_steps=2)
+    return replace(config, optimizer=optimizer, parallel=cell.layout, recompute=cell.recompute, watch=watch)
 
 
 def mixture(copies=1):
@@ -212,13 +222,19 @@ def alone():
 
 @contextmanager
 def quiet_engine():
-    """DeepSpeed without its messages. In bf16 it measures the memory six times at each start, for 0.3 s each."""
+    """DeepSpeed without its messages. In bf16 it measures the memory six times at each start, for 0.3 s each.
+
+    What has been imported by now is no garbage and never will be: collecting it takes as long as a short run.
+    """
+    gc.collect()
+    gc.freeze()
     logger = logging.getLogger("DeepSpeed")
     level = logger.level
     logger.setLevel(logging.WARNING)
     with patch.object(bf16_optimizer, "see_memory_usage", lambda *arguments, **options: None):
         yield
     logger.setLevel(level)
+    gc.unfreeze()
 
 
 def _close_groups():
