@@ -25,6 +25,7 @@ class JsonLines:
         try:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                _drop_cut_line(self._path)
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)
             self._file.write(json.dumps(asdict(record)) + "\n")
         except OSError as error:
@@ -37,6 +38,13 @@ class JsonLines:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk has refused the last line already, and said so
                 self._file.close()
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Cut a log back to its last whole line: a kill may have come in the middle of one."""
+    if path.exists():
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 class TensorBoard:

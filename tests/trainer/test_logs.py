@@ -49,6 +49,14 @@ def test_an_event_is_no_step(tmp_path):
     assert read_records(tmp_path / "log", 100) == [record(10), record(20)]
 
 
+def test_a_line_cut_short_by_a_kill_gives_way_to_the_next(tmp_path):
+    written(tmp_path / "log", record(10), record(20))
+    text = (tmp_path / "log").read_text()
+    (tmp_path / "log").write_text(text[:-30])
+    written(tmp_path / "log", record(20, loss=5.0))
+    assert read_records(tmp_path / "log", 100) == [record(10), record(20, loss=5.0)]
+
+
 def test_no_step_makes_no_file(tmp_path):
     with JsonLines(tmp_path / "logs" / "rank0.jsonl"), TensorBoard(tmp_path / "tensorboard", 0):
         pass

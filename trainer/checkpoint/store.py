@@ -129,6 +129,8 @@ class CheckpointStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and self._ranks.count > 1:
+            return  # a save under way needs ranks that may be gone; the process ends, and with it the save
         try:
             self.close()
         except (OSError, RuntimeError):
