@@ -40,6 +40,7 @@ def deepspeed_settings(config: EngineConfig) -> dict[str, Any]:
             "reduce_bucket_size": REDUCE_BUCKET_ELEMENTS,
             "allgather_bucket_size": REDUCE_BUCKET_ELEMENTS,
         },
+        "communication_data_type": "fp32",  # else fp32 sums are rounded to bf16 before they are added over ranks
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
         "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward pass

@@ -13,7 +13,7 @@ from triptych.kernels.philox import Stream
 from triptych.models.sharding import sharding_of, whole_shape
 from triptych.trainer.checkpoint.boxes import boxes_of_range
 from triptych.trainer.checkpoint.shards import Held, State
-from triptych.trainer.engine.config import EngineConfig, deepspeed_settings
+from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS, EngineConfig, deepspeed_settings
 from triptych.trainer.engine.gradients import clip_gradients
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule, Prepared
@@ -101,7 +101,7 @@ class Engine:
         if self._config.zero_stage:
             self._deepspeed.step()
             return float(self._deepspeed.get_global_grad_norm())
-        self._deepspeed.buffered_allreduce_fallback()
+        self._deepspeed.buffered_allreduce_fallback(elements_per_buffer=REDUCE_BUCKET_ELEMENTS)
         parameters = [parameter for _, parameter in self.named_parameters()]
         norm = clip_gradients(parameters, self._config.gradient_clipping, self._groups)
         self._deepspeed.step()
