@@ -27,6 +27,8 @@ class Ranks:
         server = multiprocessing.get_context("forkserver")
         server.set_forkserver_preload(list(PRELOADED))
         with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):
+            # Coverage would slow the ranks down for nothing: they end without writing theirs.
+            os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
             forkserver.ensure_running()
         self.processes = [server.Process(target=function, args=(rank, *arguments)) for rank in range(num_processes)]
         for process in self.processes:
