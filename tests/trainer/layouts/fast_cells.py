@@ -17,14 +17,12 @@ TWO = (
     Cell(layout=ParallelLayout(pipeline=2, virtual=2), recompute="full", precision="bf16"),
 )
 FOUR = (
-    Cell(layout=ParallelLayout(tensor=4), micro=16),
     Cell(layout=ParallelLayout(tensor=4, sequence=True), zero=0, recompute="selective", micro=8),
     Cell(layout=ParallelLayout(tensor=2, pipeline=2, virtual=2, sequence=True), recompute="full", micro=8),
     Cell(layout=ParallelLayout(pipeline=4), recompute="full", micro=4),
     Cell(layout=ParallelLayout(pipeline=4, virtual=2), num_layers=8),
     Cell(layout=ParallelLayout(pipeline=2, virtual=2), data=2),
-    Cell(data=4, zero=0),
-    Cell(data=4, zero=1, micro=3),
+    Cell(data=4, zero=0, micro=3),
     Cell(data=4, zero=2, recompute="full", micro=2),
     Cell(layout=ParallelLayout(tensor=2, sequence=True), data=2, zero=2, recompute="full", micro=8),
     Cell(layout=ParallelLayout(tensor=2, pipeline=2, sequence=True), micro=8, precision="bf16"),

@@ -134,7 +134,7 @@ def settings(cell):
     the usual epsilon of 1e-8 the smallest elements' signs would be compared. 1e-4 also keeps a wrong *scale* of all
     gradients visible in the weights, to which Adam is else blind.
     """
-    config = tiny_run.config(TOTAL_TOKENS, micro=cell.micro, zero=cell.zero, precision=cell.precision, batch=BATCH)
+    config = tiny_run.config(cell.total_tokens, micro=cell.micro, zero=cell.zero, precision=cell.precision, batch=BATCH)
     optimizer = replace(config.optimizer, epsilon=1e-4)
     watch = replace(config.watch, parameters_every_steps=2)
     return replace(config, optimizer=optimizer, parallel=cell.layout, recompute=cell.recompute, watch=watch)
