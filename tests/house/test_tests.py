@@ -7,6 +7,9 @@ from pathlib import PurePosixPath
 import pytest
 from project_sources import FLOORS, ROOT, Source, dotted, sources_of_tests, tracked_files
 
+TOPICS = {PurePosixPath(f"tests/trainer/{topic}") for topic in ("layouts", "resume")}
+"""Tests of a whole floor, which have no folder of the source to stand beside."""
+
 RAISING = {"pytest.raises", "pytest.warns", "pytest.fail", "raises", "warns"}
 
 
@@ -39,7 +42,7 @@ def repeated_names(paths):
 
 def misplaced(paths, folders):
     """Test files in a folder that mirrors none of `folders`; tests/house is about the repository itself."""
-    allowed = {PurePosixPath("tests/house"), *(PurePosixPath("tests") / folder for folder in folders)}
+    allowed = {PurePosixPath("tests/house"), *TOPICS, *(PurePosixPath("tests") / folder for folder in folders)}
     return [str(path) for path in paths if path.parent not in allowed]
 
 
