@@ -27,23 +27,27 @@ STAGES = {
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Grid:
     """cells: what runs. refused: the reason, in words without numbers, to how often. repeated: settings whose
-    micro-batch is larger than a rank's rows, which makes them the run whose micro-batch is those rows.
+    micro-batch is larger than a rank's rows, which makes them the run whose micro-batch is those rows. thinned: bf16
+    settings that are left out (`is_thinned`).
     """
 
     cells: tuple[Cell, ...]
     refused: dict[str, int]
     repeated: int
+    thinned: int
 
 
 def whole_grid():
     """Every combination, sorted by number of processes; complement pairs once per layout and precision."""
-    cells, refused, repeated = [], Counter(), 0
+    cells, refused, repeated, thinned = [], Counter(), 0, 0
     for world, cell in settings_of_all():
         reason = cell if isinstance(cell, str) else reason_against(world, cell)
         if reason is not None:
             refused[reason] += 1
         elif cell.micro > BATCH // cell.data:
             repeated += 1
+        elif is_thinned(cell):
+            thinned += 1
         else:
             cells.append(cell)
     cells += list(paired(cells))
@@ -51,7 +55,15 @@ def whole_grid():
         cells=tuple(sorted(cells, key=lambda cell: (cell.num_processes, PRECISIONS.index(cell.precision)))),
         refused=dict(refused),
         repeated=repeated,
+        thinned=thinned,
     )
+
+
+def is_thinned(cell):
+    """In bf16 every micro-batch is run without recomputation, and every recomputation with one micro-batch: fp32 runs
+    the whole product, with sharper bounds.
+    """
+    return cell.precision == "bf16" and cell.recompute != "none" and cell.micro != 4
 
 
 def settings_of_all():
