@@ -98,8 +98,8 @@ def header(matrix):
             f"ranks report, and copies of one element on several ranks are equal to the bit ({', '.join(EXACT)}).",
             f"- fp32 bounds: {fp32}. bf16 bounds are measured, below.",
             f"- Every legal combination is run in fp32; in bf16 {matrix.grid.thinned} are left out: there "
-            f"recomputation is run with micro-batch 4 alone. {matrix.grid.repeated} whose micro-batch is larger than a rank's rows "
-            "are the run whose micro-batch is those rows, and complement pairs are run once per layout.",
+            f"recomputation is run with micro-batch 4 alone. {matrix.grid.repeated} whose micro-batch is larger than a "
+            "rank's rows are the run whose micro-batch is those rows, and complement pairs are run once per layout.",
         ]
     )
 
