@@ -19,7 +19,7 @@ OFFLINE := .venv-offline
 BENCH_VENV := $(if $(wildcard $(WHEELS)/*.whl),$(OFFLINE),$(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-resume lint format bench bench-gpu wheels clean
+.PHONY: help demo test test-resume test-matrix lint format bench bench-gpu wheels clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -20,7 +20,7 @@ from layout_run import Cell, alone, quiet_engine, train, train_all
 from layout_table import Matrix, Row, write_table
 from torch import distributed
 
-CELLS_PER_START = 60
+CELLS_PER_START = 120
 SECONDS_PER_CELL = 60
 REPEATS = 3
 

@@ -97,9 +97,12 @@ def header(matrix):
             "the last step. Moments: of the largest element of their tensor. The number of tokens, what different "
             f"ranks report, and copies of one element on several ranks are equal to the bit ({', '.join(EXACT)}).",
             f"- fp32 bounds: {fp32}. bf16 bounds are measured, below.",
-            f"- Every legal combination is run in fp32; in bf16 {matrix.grid.thinned} are left out: there "
-            f"recomputation is run with micro-batch 4 alone. {matrix.grid.repeated} whose micro-batch is larger than a "
-            "rank's rows are the run whose micro-batch is those rows, and complement pairs are run once per layout.",
+            f"- {len(matrix.grid.cells)} legal combinations are run and {matrix.grid.thinned} left out, to fit into "
+            "half an hour: all but one micro-batch of recomputation in bf16; micro-batch 2 where tensor ranks hold the "
+            "whole batch; and with tensor parallelism on four processes in fp32 two of three, by a Latin square over "
+            f"ZeRO, stage layers, recomputation and micro-batch. {matrix.grid.repeated} more, whose micro-batch is "
+            "larger than a rank's rows, are the run whose micro-batch is those rows. Complement pairs are run once per "
+            "layout.",
         ]
     )
 
