@@ -1,10 +1,11 @@
 """Starts torch.distributed and megatron-core's process groups, for one process as for many."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -107,22 +108,31 @@ def process_groups(
         run_megatron_on_cpu()
     if owns_default_group:
         _join(placement, store, "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds))
+    opened: list[Any] = []
     try:
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=layout.tensor,
             pipeline_model_parallel_size=layout.pipeline,
             virtual_pipeline_model_parallel_size=layout.virtual if layout.virtual > 1 else None,
+            create_gloo_process_groups=False,  # twins of NCCL's, of which only megatron's own optimizer makes use
         )
-        yield Groups(
-            collection=ProcessGroupCollection.use_mpu_process_groups(),
-            device=device,
-            placement=placement,
-            layout=layout,
-        )
+        collection = ProcessGroupCollection.use_mpu_process_groups()
+        opened = [*vars(collection).values(), parallel_state.get_tensor_and_data_parallel_group()]
+        yield Groups(collection=collection, device=device, placement=placement, layout=layout)
     finally:
         parallel_state.destroy_model_parallel()
         if owns_default_group:
             dist.destroy_process_group()
+        else:
+            _close(opened)
+
+
+def _close(opened: Iterable[Any]) -> None:
+    """megatron-core forgets its groups without closing them, and each of gloo's has threads that go on waking."""
+    groups = {id(group): group for group in opened if isinstance(group, dist.ProcessGroup)}
+    for group in groups.values():
+        if group is not dist.group.WORLD:
+            dist.destroy_process_group(group)
 
 
 def _join(placement: Placement, store: dist.Store | None, backend: str, timeout: timedelta) -> None:
