@@ -88,16 +88,28 @@ def run(groups, settings, **options):
 
 def whole_state(engine, groups):
     """Part to name to whole tensor, put together from what every rank holds; an element that no rank holds is NaN."""
-    mine = [
+    everyones = [None] * groups.placement.world_size
+    dist.all_gather_object(everyones, held_boxes(engine))
+    return put_together(everyones)[0]
+
+
+def held_boxes(engine):
+    """What a rank holds of the state, as values that travel."""
+    return [
         (part, name, held.shape, [(box.offsets, box.sizes, box.tensor.clone()) for box in held.boxes])
         for part, names in engine.held().items()
         for name, held in names.items()
     ]
-    everyones = [None] * groups.placement.world_size
-    dist.all_gather_object(everyones, mine)
-    whole = {}
+
+
+def put_together(everyones):
+    """The whole tensors from every rank's boxes, and how far apart copies of one element are."""
+    whole, apart = {}, 0.0
     for part, name, shape, boxes in (entry for entries in everyones for entry in entries):
         tensor = whole.setdefault(part, {}).setdefault(name, torch.full(shape, torch.nan))
         for offsets, sizes, values in boxes:
-            tensor[tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))] = values
-    return whole
+            place = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
+            known = ~tensor[place].isnan()
+            apart = max(apart, (tensor[place] - values)[known].abs().max().item() if known.any() else 0.0)
+            tensor[place] = values
+    return whole, apart

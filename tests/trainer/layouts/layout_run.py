@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime import bf16_optimizer
 
+from triptych.configs.layouts import layout_plan
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sources import PairSource, TextSource
 from triptych.models.trimodal.execution import Execution
@@ -22,7 +23,6 @@ from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, Masked
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.placement import Placement
-from triptych.trainer.parallel.plan import ModelSizes, Plan
 from triptych.trainer.parallel.stages import chunk_layers
 
 # Every size divides by 4; the vocabulary only once it is padded. All that a layout could treat wrongly is switched on.
@@ -105,24 +105,8 @@ def model_of(cell):
 
 def plan_of(cell):
     """As the trainer's own judge of layouts sees it."""
-    model = model_of(cell)
-    heads = (model.head_columns(modality) for modality in ("text", "image", "audio"))
-    return Plan(
-        layout=cell.layout,
-        world_size=cell.num_processes,
-        zero_stage=cell.zero,
-        precision=cell.precision,
-        logical_batch=BATCH,
-        micro_batch=cell.micro,
-        model=ModelSizes(
-            num_layers=model.num_layers,
-            num_attention_heads=model.num_attention_heads,
-            num_query_groups=model.num_query_groups,
-            ffn_hidden_size=model.ffn_hidden_size,
-            sequence_length=model.sequence_length,
-            vocabulary_sizes=(model.embedding_rows, *heads),
-        ),
-        rows_together=2 if cell.pairs else 1,
+    return layout_plan(
+        model_of(cell), settings(cell), world_size=cell.num_processes, rows_together=2 if cell.pairs else 1
     )
 
 
@@ -189,12 +173,12 @@ def train(cell):
             reporters=[records.append],
         )
         steps = [(record.metrics, record.gradient_norm, record.tokens) for record in records]
-        everyones = _gathered((steps, _held(state.engine)))
+        everyones = _gathered((steps, tiny_run.held_boxes(state.engine)))
         state.engine._deepspeed.destroy()  # else its hooks keep it, the model and their groups for ever
-    _close_groups()
+    gc.collect()
     if rank:
         return None
-    whole, apart = _put_together([boxes for _, boxes in everyones])
+    whole, apart = tiny_run.put_together([boxes for _, boxes in everyones])
     return Outcome(
         steps=steps,
         state=whole,
@@ -237,38 +221,7 @@ def quiet_engine():
     gc.unfreeze()
 
 
-def _close_groups():
-    """All but the default one. megatron-core forgets its groups without closing them, and each of gloo's has threads
-    that wake a hundred times a second: after twenty runs they leave little of a core.
-    """
-    for group in list(dist.distributed_c10d._world.pg_map):
-        if group is not dist.group.WORLD:
-            dist.destroy_process_group(group)
-    gc.collect()
-
-
 def _gathered(mine):
     everyones = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
     dist.gather_object(mine, everyones)
     return everyones
-
-
-def _held(engine):
-    return [
-        (part, name, held.shape, [(box.offsets, box.sizes, box.tensor.clone()) for box in held.boxes])
-        for part, names in engine.held().items()
-        for name, held in names.items()
-    ]
-
-
-def _put_together(everyones):
-    """The whole tensors, and how far apart copies of one element are."""
-    whole, apart = {}, 0.0
-    for part, name, shape, boxes in (entry for entries in everyones for entry in entries):
-        tensor = whole.setdefault(part, {}).setdefault(name, torch.full(shape, torch.nan))
-        for offsets, sizes, values in boxes:
-            place = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
-            known = ~tensor[place].isnan()
-            apart = max(apart, (tensor[place] - values)[known].abs().max().item() if known.any() else 0.0)
-            tensor[place] = values
-    return whole, apart
