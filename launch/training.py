@@ -44,7 +44,6 @@ def train(
     """
     tokenizers = load_tokenizers(run.data_folder)
     data = run.build_mixture(tokenizers, "train")
-    data.batch({}, run.fit.logical_batch, groups.data_rank, groups.num_data_ranks)  # refuses what does not divide
     chunks = run.build_chunks(groups)
     if groups.placement.world_size > 1:
         require_same({"the commit": commit(), "the digest of its settings": _digest(to_yaml(run))}, groups)

@@ -9,7 +9,7 @@ from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
 from triptych.launch.display import Display
 from triptych.launch.environment import placement
-from triptych.launch.many_processes import Processes, all_processes
+from triptych.launch.many_processes import all_processes
 from triptych.launch.run_directory import RunDirectory
 from triptych.trainer.parallel.refusal import require_layout
 
@@ -29,54 +29,40 @@ def train(
 
     ValueError for a layout that does not fit, before any process group is opened.
     """
-    processes = all_processes(placement())
-    with processes.failing_together():
-        _train(
-            processes, name, run_dir, settings, resume=resume, describe=describe, world_size=world_size, command=command
-        )
-
-
-def _train(
-    processes: Processes,
-    name: str,
-    run_dir: Path | None,
-    settings: Sequence[str],
-    *,
-    resume: bool,
-    describe: bool,
-    world_size: int | None,
-    command: str,
-) -> None:
-    if world_size is not None and (not describe or world_size < 1):
-        raise ValueError("--world-size is a number of processes for --describe; add that, or start them with torchrun")
-    directory = RunDirectory(folder=run_dir or Path("runs") / name)
-    run = with_settings(directory.read() if resume else named_run(name), settings)
-    if run.name != name:
-        raise ValueError(
-            f"{directory.folder} holds the run {run.name}, not {name}; name that run, or another --run-dir"
-        )
     place = placement()
-    require_layout(run.plan(world_size or place.world_size))
-    if describe:
-        from triptych.launch.commands.description import print_description
+    processes = all_processes(place)
+    with processes.failing_together():
+        if world_size is not None and (not describe or world_size < 1):
+            raise ValueError(
+                "--world-size is a number of processes for --describe; add that, or start them with torchrun"
+            )
+        directory = RunDirectory(folder=run_dir or Path("runs") / name)
+        run = with_settings(directory.read() if resume else named_run(name), settings)
+        if run.name != name:
+            raise ValueError(
+                f"{directory.folder} holds the run {run.name}, not {name}; name that run, or another --run-dir"
+            )
+        require_layout(run.plan(world_size or place.world_size))
+        if describe:
+            from triptych.launch.commands.description import print_description
 
-        if place.rank == 0:
-            print_description(run, world_size or place.world_size, Console())
-        return
-    from triptych.launch.training import train as train_run
-    from triptych.trainer.parallel.groups import process_groups
+            if place.rank == 0:
+                print_description(run, world_size or place.world_size, Console())
+            return
+        from triptych.launch.training import train as train_run
+        from triptych.trainer.parallel.groups import process_groups
 
-    with (
-        processes.watched(run.fit.watch),
-        process_groups(place, run.fit.parallel, store=processes.store) as groups,
-        processes.failing_together(),  # again: groups whose processes are gone may never close
-        Display(rank=place.rank) as display,
-        display.stage(name),
-    ):
-        reporters = [*processes.reporters, display.reporter()]
-        outcome = train_run(
-            run, directory, groups, command=command, resume=resume, reporters=reporters, log_to=processes.log_to
-        )
-    if outcome.stopped and place.rank == 0:
-        resuming = f"triptych train {name} --run-dir {directory.folder} --resume"
-        print(f"stopped at {outcome.tokens:,} tokens; go on with: {resuming}")
+        with (
+            processes.watched(run.fit.watch),
+            process_groups(place, run.fit.parallel, store=processes.store) as groups,
+            processes.failing_together(),  # again: groups whose processes are gone may never close
+            Display(rank=place.rank) as display,
+            display.stage(name),
+        ):
+            reporters = [*processes.reporters, display.reporter()]
+            outcome = train_run(
+                run, directory, groups, command=command, resume=resume, reporters=reporters, log_to=processes.log_to
+            )
+        if outcome.stopped and place.rank == 0:
+            resuming = f"triptych train {name} --run-dir {directory.folder} --resume"
+            print(f"stopped at {outcome.tokens:,} tokens; go on with: {resuming}")
