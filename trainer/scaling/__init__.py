@@ -1,0 +1,1 @@
+"""Hyper-parameters for the batch, the horizon and the shape that a run has, from those that it states."""
