@@ -1,8 +1,8 @@
-"""How hyper-parameters follow the batch, the number of tokens, and the shape of the model. Pure: numbers in, numbers out.
+"""How hyper-parameters follow the batch, the number of tokens and the model's shape. Pure: numbers in, numbers out.
 
-**Batch.** Where gradient noise dominates, AdamW follows a stochastic differential equation whose time is k eta^2 after k
-steps (Malladi et al. 2022, arXiv 2205.10287). A batch kappa times as large has 1/sqrt(kappa) of the noise and 1/kappa of
-the steps; the equation stays the same under
+**Batch.** Where gradient noise dominates, AdamW follows a stochastic differential equation whose time is k eta^2 after
+k steps (Malladi et al. 2022, arXiv 2205.10287). A batch kappa times as large has 1/sqrt(kappa) of the noise and 1/kappa
+of the steps; the equation stays the same under
 
     lr sqrt(kappa),  beta^kappa,  epsilon / sqrt(kappa),  coupled decay sqrt(kappa),  independent decay kappa
 
@@ -245,8 +245,8 @@ def guards(
         findings.append(
             Finding(
                 severity="warning",
-                text=f"{steps:.0f} steps are under the critical {minimum_steps}: the loss will be above that of smaller "
-                f"batches; lower fit.physical_batch by {minimum_steps / steps:.2g} times",
+                text=f"{steps:.0f} steps are under the critical {minimum_steps}: the loss will be above that of "
+                f"smaller batches; lower fit.physical_batch by {minimum_steps / steps:.2g} times",
             )
         )
     return findings
