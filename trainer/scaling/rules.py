@@ -44,7 +44,9 @@ class AdamWValues:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class RMSPropValues:
-    """What RMSProp is given; `alpha` is torch's name for the decay of the second moment."""
+    """What RMSProp is given; `alpha` is torch's name for the decay of the second moment. torch adds the decay times the
+    weights to the gradient.
+    """
 
     learning_rate: float
     alpha: float
@@ -112,16 +114,17 @@ def unscale_adamw(
     return replace(scale_adamw(replace(values, betas=(0.0, 0.0)), 1 / factor, decay=decay), betas=(first, second))
 
 
-def scale_rmsprop(
-    values: RMSPropValues, factor: float, *, betas: BetaForm = "power", decay: DecayForm = "coupled"
-) -> RMSPropValues:
-    """RMSProp at `factor` times the batch: AdamW's rule without a first moment (Malladi et al. 2022)."""
+def scale_rmsprop(values: RMSPropValues, factor: float, *, betas: BetaForm = "power") -> RMSPropValues:
+    """RMSProp at `factor` times the batch: AdamW's rule without a first moment (Malladi et al. 2022).
+
+    Its decay stays: added to the gradient it is a term of the loss, which no batch changes.
+    """
     root = math.sqrt(factor)
-    return RMSPropValues(
+    return replace(
+        values,
         learning_rate=values.learning_rate * root,
         alpha=scale_beta(values.alpha, factor, betas),
         epsilon=values.epsilon / root,
-        weight_decay=values.weight_decay * (root if decay == "coupled" else factor),
     )
 
 
