@@ -31,6 +31,9 @@ DecayForm = Literal["coupled", "independent"]
 PAPER_GAMMA = 0.44
 COMPLETED_P_GAMMA = 1.0
 
+ROUNDING = 1e-9
+"""How near a limit counts as on it: 10 is 1 / (1 - 0.9), which floating point puts a little above."""
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class AdamWValues:
@@ -76,20 +79,24 @@ def logical_batch(*, base_batch: float, tokens: float, base_tokens: float, gamma
 
 
 def scale_beta(beta: float, factor: float, form: BetaForm = "power") -> float:
-    """A moment's decay at `factor` times the batch. ValueError where the linear form leaves [0, 1)."""
-    if form == "power":
+    """A moment's decay at `factor` times the batch. ValueError where the linear form leaves (0, 1).
+
+    0, no moment at all, stays 0 in both forms.
+    """
+    if form == "power" or beta == 0:
         return beta**factor
-    if factor * (1 - beta) > 1:
+    scaled = 1 - factor * (1 - beta)
+    if scaled < ROUNDING:
         raise ValueError(
-            f"beta {beta:g} has no linear form at {factor:g} times the batch, which must be at most "
-            f"{1 / (1 - beta):g}; lower the physical batch, or use the power form"
+            f"beta {beta:g} has no linear form at {factor:g} times the batch, only below {1 / (1 - beta):g} times; "
+            "lower fit.physical_batch, or set fit.scaling.betas=power"
         )
-    return 1 - factor * (1 - beta)
+    return scaled
 
 
 def unscale_beta(beta: float, factor: float, form: BetaForm = "power") -> float:
     """Inverse of `scale_beta`."""
-    return beta ** (1 / factor) if form == "power" else 1 - (1 - beta) / factor
+    return scale_beta(beta, 1 / factor, form)
 
 
 def scale_adamw(
@@ -110,8 +117,7 @@ def unscale_adamw(
     values: AdamWValues, factor: float, *, betas: BetaForm = "power", decay: DecayForm = "coupled"
 ) -> AdamWValues:
     """Inverse of `scale_adamw`: the values at a batch `factor` times smaller."""
-    first, second = (unscale_beta(beta, factor, betas) for beta in values.betas)
-    return replace(scale_adamw(replace(values, betas=(0.0, 0.0)), 1 / factor, decay=decay), betas=(first, second))
+    return scale_adamw(values, 1 / factor, betas=betas, decay=decay)
 
 
 def scale_rmsprop(values: RMSPropValues, factor: float, *, betas: BetaForm = "power") -> RMSPropValues:
@@ -138,7 +144,9 @@ def scale_sgd(values: SGDValues, factor: float) -> SGDValues:
 def scale_ema_decay(decay: float, factor: float) -> float:
     """decay^kappa: the average's decay at `factor` times the batch, or over `factor` logical steps (arXiv 2307.13813).
 
-    Its error against `factor` small steps in a constant gradient g is -lr (kappa - (1 - rho^kappa) / (1 - rho)) g.
+    In a constant gradient g, `factor` small steps of an average that reads the weights before each update end at this
+    plus delta g, delta = -lr (kappa - (1 - rho^kappa) / (1 - rho)), about -lr (1 - rho) kappa (kappa - 1) / 2. Of one
+    that reads them after the update: as large to first order, with the other sign.
     """
     return decay**factor
 
