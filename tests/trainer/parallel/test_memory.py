@@ -101,9 +101,7 @@ def batch():
         roles_BS=torch.full_like(tokens_BS, Role.TARGET, dtype=torch.uint8),
         samples_B3=torch.zeros(2, 3, dtype=torch.int64),
         copies_B=torch.zeros(2, dtype=torch.int64),
-        slots_B=torch.arange(2),
-        logical_size=8,
-        first_slot=0,
+        numbers_B=torch.arange(2),
     )
 
 
