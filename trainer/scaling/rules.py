@@ -247,39 +247,49 @@ def guards(
     """
     findings = []
     for name, beta in zip(("beta1", "beta2"), values.betas, strict=True):
-        if beta > 0:
-            findings += _beta_findings(name, beta, factor, form)
+        findings += _beta_findings(name, beta, factor, form)
     for decay in ema_decays:
-        if decay**factor < 0.5:
-            findings.append(_too_large(f"the average's decay {decay:g}^kappa is {decay**factor:.3g}", decay))
-    if minimum_steps is not None and steps < minimum_steps:
+        if decay > 0 and decay**factor < 0.5 - ROUNDING:
+            most = math.log(2) / -math.log(decay)
+            findings.append(_no_average(f"the average's decay {decay:g}^kappa is {decay**factor:.3g}", most))
+    if minimum_steps is not None and steps < minimum_steps * (1 - ROUNDING):
         findings.append(
             Finding(
                 severity="warning",
-                text=f"{steps:.0f} steps are under the critical {minimum_steps}: the loss will be above that of "
-                f"smaller batches; lower fit.physical_batch by {minimum_steps / steps:.2g} times",
+                text=f"{math.floor(steps)} steps are under the critical {minimum_steps}: the loss will be above that "
+                f"of smaller batches; {_at_most(factor * steps / minimum_steps)}",
             )
         )
     return findings
 
 
 def _beta_findings(name: str, beta: float, factor: float, form: BetaForm) -> list[Finding]:
-    limit = 1 / (1 - beta)
-    if form == "linear" and factor >= limit:
+    """None up to the logical batch, whatever the betas are there."""
+    if beta == 0 or factor <= 1:
+        return []
+    if form == "power":
+        scaled, what, most = beta**factor, f"{name}^kappa", math.log(2) / -math.log(beta)
+    else:
+        scaled, what, most = 1 - factor * (1 - beta), f"1-kappa(1-{name})", 0.5 / (1 - beta)
+    most = max(most, 1.0)
+    if form == "linear" and scaled < ROUNDING:
         text = (
-            f"kappa {factor:.3g} is not below 1/(1-{name}) = {limit:.3g}, where the linear form ends; lower "
-            "fit.physical_batch or set fit.scaling.betas=power"
+            f"kappa {factor:.3g} is not below 1/(1-{name}) = {1 / (1 - beta):g}, where the linear form ends; "
+            f"{_at_most(most)} or set fit.scaling.betas=power"
         )
         return [Finding(severity="error", text=text)]
-    if beta**factor < 0.5:
-        return [_too_large(f"{name}^kappa is {beta**factor:.3g}", beta)]
-    return []
+    return [_no_average(f"{what} is {scaled:.3g}", most)] if scaled < 0.5 - ROUNDING else []
 
 
-def _too_large(what: str, decay: float) -> Finding:
-    most = math.log(2) / -math.log(decay)
+def _no_average(what: str, most: float) -> Finding:
     return Finding(
         severity="warning",
-        text=f"{what}, under 0.5: a step no longer averages over others, which the rule presumes; lower "
-        f"fit.physical_batch to at most {most:.3g} times the logical batch",
+        text=f"{what}, under 0.5: a step no longer averages over others, which the rule presumes; {_at_most(most)}",
     )
+
+
+def _at_most(factor: float) -> str:
+    """Three digits, rounded down, so that the batch named is one that mends."""
+    unit = 10.0 ** (math.floor(math.log10(factor)) - 2)
+    digits = math.floor(factor / unit + ROUNDING) * unit
+    return f"lower fit.physical_batch to at most {digits:.6g} times the logical batch"
