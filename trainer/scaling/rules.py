@@ -192,9 +192,9 @@ def completed_p(kind: ParameterKind, ratio: ShapeRatio) -> Multipliers:
     """Complete(d)P's multipliers (arXiv 2512.22382; its table as three independent readers give it).
 
     The forward pass does its part elsewhere: residual branches times m_L^-alpha. Norm gains and other vectors do not
-    decay, so their factor on it is moot. Two entries are our reading: the query and key norms keep epsilon over width
-    (their gradient sums over heads), and take the depth factors of the layer they are in; the final norm's epsilon goes
-    down with width, as by "1 / width for all but the readout", where one reader has 1.
+    decay, so their factor on it is moot. The query and key norms keep epsilon over width, probably because their
+    gradient sums over heads. Two entries are our reading: those norms take the depth factors of the layer they are in;
+    the final norm's epsilon goes down with width, as by "1 / width for all but the readout", where one reader has 1.
     """
     width, depth, alpha = ratio.width, ratio.depth, ratio.depth_exponent
     rate_by_depth, epsilon_by_depth = depth ** (alpha - 1), depth**-alpha
