@@ -17,7 +17,9 @@ class Damaged(ValueError):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
-    """What a checkpoint holds besides tensors, as `TrainState` has it. cursor: one counter per data source. identity: what the run that resumes must agree with."""
+    """What a checkpoint holds besides tensors, as `TrainState` has it. cursor: one counter per data source. identity:
+    what the run that resumes must agree with.
+    """
 
     tokens: int
     step: int
