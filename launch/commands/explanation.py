@@ -56,7 +56,7 @@ def _summary(run: TrimodalRun, values: HyperParameters) -> str:
 
 
 def _base_shape(run: TrimodalRun) -> str:
-    base = getattr(run.model, "base", None)
+    base = run.model.base
     return "" if base is None else f", {base.hidden_size} x {base.num_layers}"
 
 
