@@ -47,8 +47,8 @@ def fit(
     before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
     checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be equal.
     """
-    state = TrainState(engine=Engine(chunks, config.engine, groups))
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
+    state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
     with ExitStack() as stack:
         store = None
         if checkpoints is not None:
