@@ -22,7 +22,9 @@ class Carried(Protocol):
         ...
 
     def restore(self, document: Mapping[str, Any] | None) -> None:
-        """Called after a load has filled `held`; None if the checkpoint knows nothing of this, and `held` is as it was."""
+        """Called once a load has filled everything else of the state, and `held`; None if the checkpoint knows nothing
+        of this, and `held` is as it was.
+        """
         ...
 
 
@@ -30,11 +32,13 @@ class Carried(Protocol):
 class TrainState:
     """What the loop carries from step to step, and what a checkpoint holds besides weights and moments.
 
-    tokens: positions seen that were not padding, over all ranks. cursor: one counter per data source. carried: by name.
+    tokens: positions seen that were not padding, over all ranks. logical_updates: optimizer steps in units of those
+    at the logical batch, the sum of kappas. cursor: one counter per data source. carried: by name.
     """
 
     engine: "Engine"
     tokens: int = 0
     step: int = 0
+    logical_updates: float = 0.0
     cursor: Mapping[str, int] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)

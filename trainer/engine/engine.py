@@ -134,6 +134,11 @@ class Engine:
         for moments in self._moments().values():
             moments["step"].fill_(num_updates)
 
+    def weights_written(self) -> None:
+        """Call on all ranks after writing weights of `held` into place: the forward pass reads them from then on."""
+        if self._config.zero_stage:  # else it reads the very same memory
+            self._deepspeed.optimizer.update_lp_params()
+
     def _held(self, parameter: nn.Parameter, flat: Tensor | None, start: int) -> Held:
         sharding, tensor = sharding_of(parameter), self._groups.collection.tp
         local_shape = tuple(parameter.shape)

@@ -179,7 +179,7 @@ def test_the_document_comes_back_as_it_went(tmp_path):
     assert dataclasses.asdict(read_document(tmp_path).header) == dataclasses.asdict(HEADER)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 2}', '{"format": 2, "sha256": 3}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 3}', '{"format": 3, "sha256": 3}', "\xff"])
 def test_a_damaged_document_is_damage(tmp_path, text):
     (tmp_path / "state.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(Damaged, match=r"state\.json"):

@@ -271,7 +271,7 @@ def test_another_identity_is_an_error_not_damage(folder):
 def test_another_format_is_an_error_not_damage(folder):
     save_versions(folder, [1, 2])
     (folder_at(folder, 2) / "state.json").write_text('{"format": 9}')
-    with open_store(folder) as store, pytest.raises(ValueError, match="has format 9, this version reads 2"):
+    with open_store(folder) as store, pytest.raises(ValueError, match="has format 9, this version reads 3"):
         store.load_newest(state_of())
 
 

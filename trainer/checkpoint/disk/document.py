@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 STATE = "state.json"
 
 
@@ -18,7 +18,7 @@ class Damaged(ValueError):
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
     """What a checkpoint holds besides tensors. num_updates: optimizer steps. cursor: one counter per data source.
-    identity: what the run that resumes must agree with.
+    identity: what the run that resumes must agree with. carried: what else the run carries, by name, to its numbers.
     """
 
     tokens: int
@@ -26,6 +26,7 @@ class Header:
     num_updates: int
     cursor: Mapping[str, int]
     identity: Mapping[str, Any]
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -100,7 +101,7 @@ def read_document(folder: Path) -> Document:
 
 
 def _decode(content: Mapping[str, Any]) -> Document:
-    header = Header(**{name: content[name] for name in ("tokens", "step", "num_updates", "cursor", "identity")})
+    header = Header(**{entry.name: content[entry.name] for entry in fields(Header)})
     files = {name: StoredFile(**file) for name, file in content["files"].items()}
     index = {
         part: {name: _decode_tensor(tensor) for name, tensor in tensors.items()}
