@@ -32,13 +32,15 @@ class Carried(Protocol):
 class TrainState:
     """What the loop carries from step to step, and what a checkpoint holds besides weights and moments.
 
-    tokens: positions seen that were not padding, over all ranks. logical_updates: optimizer steps in units of those
-    at the logical batch, the sum of kappas. cursor: one counter per data source. carried: by name.
+    tokens: positions seen that were not padding, over all ranks. logical_updates: optimizer steps in units of one at
+    the logical batch, the sum of every step's kappa. batch: sequences of the last step, None before the first. cursor:
+    one counter per data source. carried: by name.
     """
 
     engine: "Engine"
     tokens: int = 0
     step: int = 0
     logical_updates: float = 0.0
+    batch: int | None = None
     cursor: Mapping[str, int] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)

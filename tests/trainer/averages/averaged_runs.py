@@ -22,6 +22,9 @@ from triptych.trainer.checkpoint.store import CheckpointStore  # noqa: E402
 from triptych.trainer.engine.engine import Engine  # noqa: E402
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig  # noqa: E402
 from triptych.trainer.parallel.layout import ParallelLayout  # noqa: E402
+from triptych.trainer.scaling.config import RunFacts  # noqa: E402
+from triptych.trainer.scaling.physical import BatchSchedule  # noqa: E402
+from triptych.trainer.scaling.scaling import scaling_of  # noqa: E402
 from triptych.trainer.state import TrainState  # noqa: E402
 from triptych.trainer.step import train_step  # noqa: E402
 
@@ -32,18 +35,23 @@ AVERAGES = (
 )
 
 
+RAMP = BatchSchedule(tokens=(0, 150), sequences=(4, 16))
+"""Half the logical batch, then twice."""
+
+
 class AveragedRun:
-    """One rank's run of `tiny_run`'s model with these averages. layout: how its groups were opened."""
+    """One rank's run of `tiny_run`'s model with these averages."""
 
     def __init__(self, groups, configs=AVERAGES, *, zero=1, precision="fp32"):
         self.groups = groups
-        self.config = replace(tiny_run.config(10**6, zero=zero, precision=precision), parallel=groups.layout)
-        # Every attention group needs a rank's share of the heads, every vocabulary a share of the rows.
+        settings = tiny_run.config(10**6, zero=zero, precision=precision)
+        self.config = replace(settings, parallel=groups.layout, physical_batch=RAMP)
         model = TrimodalTransformer(replace(tiny_run.MODEL, vocabulary_multiple=2), groups.collection)
         model.initialise(seed=3)
-        self.state = TrainState(engine=Engine([model], self.config.engine, self.config.optimizer, groups))
+        self.state = TrainState(engine=Engine([model], self.config.engine, groups))
         self.averages = ModelAverages(configs, self.state)
         self.state.carried |= self.averages.carried
+        self.scaling = scaling_of(self.config, RunFacts(), groups.layout, groups.num_data_ranks)
         self.objective = MaskedDiffusion(MaskedDiffusionConfig(), tiny_run.VOCABULARY, groups.collection.tp)
 
     def train(self, num_steps):
@@ -51,12 +59,12 @@ class AveragedRun:
             train_step(
                 self.state,
                 self.config,
+                scaling=self.scaling,
                 data=tiny_run.mixture(),
                 objective=self.objective,
                 stream=Stream(seed=1),
                 groups=self.groups,
             )
-            self.state.logical_updates = float(self.state.step)
             self.averages(self.state)
         return self
 

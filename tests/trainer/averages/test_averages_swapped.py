@@ -1,9 +1,12 @@
 """The model under an average, with every way in which its weights are kept, and back."""
 
+from unittest import mock
+
 import pytest
 from averaged_runs import AVERAGES, AveragedRun, differing, part
 from torch import distributed
 
+from triptych.trainer.engine.engine import Engine
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
 
@@ -37,7 +40,18 @@ def _swap_all():
         return {kind: swap(groups, *kind) for kind in KINDS}
 
 
+def _swap_without_telling_the_model():
+    """The mistake of writing master weights that nobody brings to the parameters."""
+    with process_groups(Placement()) as groups, mock.patch.object(Engine, "weights_written", lambda engine: None):
+        return swap(groups, 1, "fp32")
+
+
+def test_weights_that_do_not_reach_the_model_are_noticed(run_processes):
+    (wrong,) = run_processes(_swap_without_telling_the_model, 1)
+    assert {"average in the model", "moved at all"} <= wrong.keys()
+
+
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_swapped_in_and_taken_back_bit_equal(run_processes, num_processes):
-    expected = dict.fromkeys(KINDS, {})
+    expected = {kind: {} for kind in KINDS}
     assert run_processes(_swap_all, num_processes) == [expected] * num_processes

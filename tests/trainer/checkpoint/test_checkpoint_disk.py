@@ -27,7 +27,15 @@ from triptych.trainer.checkpoint.loading import newest_checkpoint
 from triptych.trainer.checkpoint.planning import HeldSavePlanner, flat_state
 from triptych.trainer.checkpoint.shards import Box, Held
 
-HEADER = Header(tokens=100, step=3, num_updates=2, cursor={"text": 5}, identity={"model": "m", "rate": 0.1})
+HEADER = Header(
+    tokens=100,
+    step=3,
+    logical_updates=2.0,
+    batch=8,
+    cursor={"text": 5},
+    identity={"model": "m", "rate": 0.1},
+    carried={"ema/slow": {"tokens": 100, "logical_updates": 0.1}},
+)
 TENSORS = {"a": torch.arange(12.0).view(3, 4), "b/c": torch.tensor(3.0), "0.weight": torch.ones(5)}
 
 
@@ -188,7 +196,7 @@ def test_a_damaged_document_is_damage(tmp_path, text):
 
 def test_a_document_of_the_earlier_format_is_an_error_of_another_kind(tmp_path):
     (tmp_path / "state.json").write_text('{"format": 1}')
-    with pytest.raises(ValueError, match="has format 1, this version reads 2; use the version that wrote it") as error:
+    with pytest.raises(ValueError, match="has format 1, this version reads 3; use the version that wrote it") as error:
         read_document(tmp_path)
     assert not isinstance(error.value, Damaged)
 

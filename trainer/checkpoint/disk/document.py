@@ -17,13 +17,14 @@ class Damaged(ValueError):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
-    """What a checkpoint holds besides tensors. num_updates: optimizer steps. cursor: one counter per data source.
-    identity: what the run that resumes must agree with. carried: what else the run carries, by name, to its numbers.
+    """What a checkpoint holds besides tensors, as `TrainState` has it. cursor: one counter per data source. identity:
+    what the run that resumes must agree with. carried: the numbers of what else the run carries, by name.
     """
 
     tokens: int
     step: int
-    num_updates: int
+    logical_updates: float
+    batch: int | None
     cursor: Mapping[str, int]
     identity: Mapping[str, Any]
     carried: Mapping[str, Any] = field(default_factory=dict)
