@@ -51,7 +51,8 @@ class Operations:
 class Measurement:
     """What the timed steps came to. batch: sequences per step. seconds: of each step, on the first process.
     part_seconds: mean over the steps. tokens: positions that are not padding, over all of them. losses: of every step,
-    also those that warmed up. peak_bytes: the most that was allocated on one device, reserved included what the allocator kept; None on CPU.
+    also those that warmed up. peak_bytes: the most that was allocated on one device, reserved included what the
+    allocator kept; None on CPU.
     """
 
     batch: int

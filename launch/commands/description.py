@@ -57,7 +57,7 @@ def _stages(run: TrimodalRun, plan: Plan, model: torch.nn.Module) -> str:
             for chunk in range(layout.virtual)
         ]
         layers = {layer for chunk in chunks for layer in chunk}
-        sizes = rank_counts(model, num_layers, layers, layout.tensor)
+        sizes = list(rank_counts(model, num_layers, layers, layout.tensor).values())
         memory = memory_estimate(
             sizes, zero_stage=plan.zero_stage, precision=plan.precision, data_ranks=plan.data_ranks
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Vocabulary
+from triptych.models.parameterization import BaseShape, ShapeRatio
 
 _SIZES = (
     "sequence_length",
@@ -20,10 +21,10 @@ _SIZES = (
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class InitConfig:
-    """Standard deviations at initialisation. All are our choices: the paper gives none.
+    """Standard deviations at initialisation, at the base shape. All are our choices: the paper gives none.
 
-    Hidden matrices get hidden_gain / sqrt(fan in), the variance rule of Complete(d)P (arXiv 2512.22382) at its base
-    width.
+    At another shape they follow Complete(d)P (arXiv 2512.22382): the embedding keeps its own, hidden matrices get
+    hidden_gain / sqrt(fan in), where every fan-in grows with the width, heads get readout_std / m_N.
     """
 
     embedding_std: float = 0.02
@@ -37,11 +38,16 @@ class TrimodalConfig:
 
     positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a
     fixed layout apart from the first layer on; it pays in small models and short runs. residual_scale: factor on both
-    residual branches, m_L^-alpha in Complete(d)P (arXiv 2512.22382), 1 at the base depth. post_attention_norm: "rms"
+    residual branches at the base's depth. post_attention_norm: "rms"
     adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences. dropout: rate on
     both residual branches in training; the paper is silent, 0 is our choice. vocabulary_multiple: embedding rows and
     each head's columns are filled up to a multiple of it, so that every number of tensor-parallel ranks that divides it
     fits; a property of the model, so that a checkpoint does not know how it was split.
+
+    base: the shape that hyper-parameters, initial values and residual_scale are stated for; they follow from it by
+    Complete(d)P (arXiv 2512.22382). None: this one. ValueError if its heads are of another size, or its FFN another
+    multiple of the width. Query groups are not compared: sharing keys and values among more heads changes the size of
+    their gradients, which AdamW divides out but for epsilon.
     """
 
     vocabulary: Vocabulary
@@ -59,6 +65,7 @@ class TrimodalConfig:
     post_attention_norm: Literal["none", "rms"] = "none"
     dropout: float = 0.0
     init: InitConfig = field(default_factory=InitConfig)
+    base: BaseShape | None = None
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -80,10 +87,30 @@ class TrimodalConfig:
             raise ValueError(
                 f"head dimension {self.head_dim} is odd, which RoPE cannot rotate; change num_attention_heads"
             )
+        _ = self.shape_ratio  # refuses a base that nothing transfers from
 
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def shape_ratio(self) -> ShapeRatio:
+        """The model against its base; 1 where it is its own."""
+        if self.base is None:
+            return ShapeRatio()
+        return self.base.ratio_of(
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            head_dim=self.head_dim,
+            ffn_hidden_size=self.ffn_hidden_size,
+        )
+
+    @property
+    def branch_scale(self) -> float:
+        """Factor on both residual branches, residual_scale * m_L^-alpha. The attention's scores are over sqrt(d_head)
+        at every shape: heads keep their size.
+        """
+        return self.residual_scale * self.shape_ratio.branch_scale
 
     @property
     def embedding_rows(self) -> int:

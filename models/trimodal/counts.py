@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from torch import nn
 
+from triptych.models.parameterization import KINDS, ParameterKind, kind_of
 from triptych.models.sharding import sharding_of
 
 PARTS = {
@@ -29,16 +30,18 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     return dict(counts)
 
 
-def rank_counts(model: nn.Module, num_layers: int, layers: Collection[int], num_tensor_ranks: int) -> tuple[int, int]:
-    """Parameters that one rank holds if its pipeline stage has `layers` of the whole `model`: of matrices, and of
-    vectors, the optimizer's two groups. The embedding goes with the first layer, the heads with the last.
+def rank_counts(
+    model: nn.Module, num_layers: int, layers: Collection[int], num_tensor_ranks: int
+) -> dict[ParameterKind, int]:
+    """Parameters that one rank holds if its pipeline stage has `layers` of the whole `model`: of each kind that is
+    there, the optimizer's groups in their order. The embedding goes with the first layer, the heads with the last.
     """
-    sizes = [0, 0]
+    sizes: Counter[ParameterKind] = Counter()
     for name, parameter in model.named_parameters():
         if _layer_of(name, num_layers) in layers:
             is_whole = sharding_of(parameter).dim is None
-            sizes[parameter.dim() <= 1] += parameter.numel() // (1 if is_whole else num_tensor_ranks)
-    return sizes[0], sizes[1]
+            sizes[kind_of(parameter)] += parameter.numel() // (1 if is_whole else num_tensor_ranks)
+    return {kind: sizes[kind] for kind in KINDS if sizes[kind]}
 
 
 def _layer_of(name: str, num_layers: int) -> int:

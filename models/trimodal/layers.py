@@ -58,12 +58,12 @@ def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, exec
 
 def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution, number: int) -> ModuleSpec:
     """Layer `number` of the whole model, pre-norm: x + a Attn(Norm(x)), then x + a SwiGLU(Norm(x)), with a =
-    residual_scale, and dropout on both branches.
+    branch_scale, and dropout on both branches.
     """
 
     def add(branch: str) -> ModuleSpec:
         site = f"layers.{number}.{branch}"
-        return ModuleSpec(ResidualAdd, params={"scale": config.residual_scale, "site": site, "dropout": config.dropout})
+        return ModuleSpec(ResidualAdd, params={"scale": config.branch_scale, "site": site, "dropout": config.dropout})
 
     # Under sequence parallelism a rank normalises its part of the positions; a head is always on one rank alone.
     norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp if execution.sequence_parallel else None})

@@ -26,9 +26,11 @@ from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.dropout import DropoutKeys
 from triptych.models.initialisation import initialise
 from triptych.models.norms import RMSNorm, shared_parameter
+from triptych.models.parameterization import VECTORS, mark_kinds
 from triptych.models.sharding import mark_sharded_parameters
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.models.trimodal.execution import Execution
+from triptych.models.trimodal.kinds import kind_of_name
 from triptych.models.trimodal.layers import layer_spec, megatron_config
 from triptych.models.trimodal.positions import rotary_angles
 
@@ -63,6 +65,7 @@ class TrimodalTransformer(nn.Module):
         self.final_norm = RMSNorm(self.config, config.hidden_size, config.norm_epsilon) if reads_out else None
         self.heads = _heads(config, self.config, groups) if reads_out else None
         mark_sharded_parameters(self)
+        mark_kinds(self, kind_of_name)
 
     def set_input_tensor(self, received: Any) -> None:
         """megatron-core's schedules leave here what the stage before has sent; a list of one, [None] on the first."""
@@ -133,15 +136,19 @@ class TrimodalTransformer(nn.Module):
         initialise(self, self._standard_deviation, seed, self._tensor_group)
 
     def _standard_deviation(self, name: str, shape: tuple[int, ...]) -> float | None:
-        """The table of initial standard deviations; None keeps the norms' ones."""
+        """The table of initial standard deviations; None keeps the norms' ones. In Complete(d)P's terms (arXiv
+        2512.22382): 1, m_N^-1 and, as fan-ins grow with the width, m_N^-1/2 times the base's.
+        """
         init = self.shape.init
-        if name.startswith("embedding.") or name == "positions":
-            return init.embedding_std
-        if name.startswith("heads."):
-            return init.readout_std
-        if len(shape) == 2:
-            return init.hidden_gain / shape[1] ** 0.5
-        return None
+        match kind_of_name(name):
+            case "embedding":
+                return init.embedding_std
+            case "readout":
+                return init.readout_std / self.shape.shape_ratio.width
+            case kind if kind in VECTORS:
+                return None
+            case _:
+                return init.hidden_gain / shape[1] ** 0.5
 
 
 def _run(layer: Any, keys: DropoutKeys | None, hidden_SBH: Tensor, **arguments: Any) -> Tensor:

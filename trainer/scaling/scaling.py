@@ -9,7 +9,7 @@ from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.plan import batch_unit
 from triptych.trainer.scaling.config import RunFacts
 from triptych.trainer.scaling.hyper_parameters import HyperParameters
-from triptych.trainer.scaling.physical import BatchLimits, BatchSizes
+from triptych.trainer.scaling.physical import BatchLimits, BatchSchedule, BatchSizes
 from triptych.trainer.scaling.rules import Finding, guards
 
 
@@ -60,6 +60,13 @@ def largest_batch(config: FitConfig, facts: RunFacts, values: HyperParameters) -
     if config.scaling.minimum_steps is not None and facts.tokens_per_sequence is not None:
         limits.append(config.total_tokens / facts.tokens_per_sequence / config.scaling.minimum_steps)
     return min(limits)
+
+
+def planned_batches(config: FitConfig, scaling: Scaling) -> list[tuple[int, int]]:
+    """Tokens and batch at the start, and at every change that is known beforehand."""
+    choice = config.physical_batch
+    starts = choice.tokens if isinstance(choice, BatchSchedule) else (0,)
+    return [(tokens, scaling.sizes.at(tokens, None)) for tokens in starts if tokens < config.total_tokens]
 
 
 def findings(config: FitConfig, facts: RunFacts, batch: int) -> list[Finding]:

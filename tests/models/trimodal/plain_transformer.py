@@ -50,15 +50,18 @@ def swiglu(x_BSH, weights):
 
 def plain_logits(state, config, tokens_BS, padding_BS):
     """Full logits [B, S, V] of every modality at every position, from a state dict of tensors."""
+    scale = config.residual_scale
+    if config.base is not None:
+        scale *= (config.num_layers / config.base.num_layers) ** -config.base.depth_exponent
     x_BSH = state["embedding.weight"][tokens_BS]
     if "positions" in state:
         x_BSH = x_BSH + state["positions"][: tokens_BS.shape[1]]
     for number in range(config.num_layers):
         layer = _below(state, f"layers.{number}.")
         normed = rms_norm(x_BSH, layer["input_layernorm.weight"], config.norm_epsilon)
-        x_BSH = x_BSH + config.residual_scale * attention(normed, _below(layer, "self_attention."), config, padding_BS)
+        x_BSH = x_BSH + scale * attention(normed, _below(layer, "self_attention."), config, padding_BS)
         normed = rms_norm(x_BSH, layer["pre_mlp_layernorm.weight"], config.norm_epsilon)
-        x_BSH = x_BSH + config.residual_scale * swiglu(normed, _below(layer, "mlp."))
+        x_BSH = x_BSH + scale * swiglu(normed, _below(layer, "mlp."))
     x_BSH = rms_norm(x_BSH, state["final_norm.weight"], config.norm_epsilon)
     return {modality: x_BSH @ state[f"heads.{modality}.weight"].T for modality in ("text", "image", "audio")}
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from triptych.data_pipelines.vocabulary import Vocabulary
+from triptych.models.parameterization import KINDS, VECTORS
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.models.trimodal.counts import rank_counts
 from triptych.models.trimodal.execution import Execution
@@ -38,19 +39,28 @@ def build():
 @pytest.mark.parametrize("layers", [range(2), range(2, 3), range(2, 4)], ids=str)
 def test_a_stage_has_the_parameters_of_a_model_cut_to_it(build, layers):
     sizes = [parameter.numel() for parameter in build(layers=layers).parameters()]
-    assert sum(rank_counts(build(), 4, layers, 1)) == sum(sizes)
+    assert sum(rank_counts(build(), 4, layers, 1).values()) == sum(sizes)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_tensor_parallel_ranks_share_all_but_norms_and_positions(build, stage):
-    matrices, vectors = rank_counts(build(), 4, STAGES[stage], 1)
-    split_matrices, split_vectors = rank_counts(build(), 4, STAGES[stage], 2)
-    positions = CONFIG.sequence_length * CONFIG.hidden_size if 0 in STAGES[stage] else 0
-    assert split_vectors == vectors
-    assert split_matrices - positions == (matrices - positions) / 2
+    whole, split = (rank_counts(build(), 4, STAGES[stage], num_ranks) for num_ranks in (1, 2))
+    positions = CONFIG.sequence_length * CONFIG.hidden_size
+    shared = {kind: size if kind in VECTORS else 0 for kind, size in whole.items()} | {"embedding": positions}
+    assert split == {kind: shared[kind] + (size - shared[kind]) / 2 for kind, size in whole.items()}
+
+
+def test_kinds_that_a_stage_has_come_in_their_order(build):
+    kinds = list(rank_counts(build(), 4, {2, 3}, 1))
+    assert kinds == [kind for kind in KINDS if kind not in ("embedding", "matrix", "vector")]
+
+
+def test_a_kind_has_its_own_parameters(build):
+    sizes = rank_counts(build(), 4, {0, 3}, 1)
+    assert (sizes["attention_in"], sizes["query_key_norm"]) == (2 * 32 * (32 + 2 * 16), 2 * 2 * 8)
 
 
 def test_the_stages_add_up_to_the_model(build):
     whole = build(dataclasses.replace(CONFIG, post_attention_norm="rms"))
     stages = [rank_counts(whole, 4, layers, 1) for layers in ({0}, {1, 3}, {2})]
-    assert sum(map(sum, stages)) == sum(parameter.numel() for parameter in whole.parameters())
+    assert sum(sum(stage.values()) for stage in stages) == sum(parameter.numel() for parameter in whole.parameters())

@@ -6,8 +6,10 @@ from plain_transformer import plain_logits
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.parameterization import BaseShape, kind_of
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
 from triptych.models.trimodal.counts import parameter_counts
+from triptych.models.trimodal.kinds import kind_of_name
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -22,11 +24,13 @@ BASE = TrimodalConfig(
     ffn_hidden_size=56,
     init=InitConfig(embedding_std=0.5, readout_std=0.2),
 )
+BASE_SHAPE = BaseShape(hidden_size=16, num_layers=1, num_attention_heads=2, ffn_hidden_size=28, depth_exponent=0.75)
 VARIANTS = {
     "base": BASE,
     "learned positions": dataclasses.replace(BASE, positions="rotary_and_learned"),
     "norm after attention": dataclasses.replace(BASE, post_attention_norm="rms"),
     "scaled residual": dataclasses.replace(BASE, residual_scale=0.5),
+    "another shape than the base": dataclasses.replace(BASE, residual_scale=0.8, base=BASE_SHAPE),
     "one head per group": dataclasses.replace(BASE, num_query_groups=4, rope_base=500.0, norm_epsilon=1e-3),
 }
 
@@ -93,6 +97,34 @@ def test_initial_weights_depend_on_name_and_seed_alone(groups):
     again = TrimodalTransformer(BASE, groups.collection)
     again.initialise(seed=2)
     assert not torch.equal(again.embedding.weight, shallow.embedding.weight)
+
+
+def test_every_parameter_says_what_it_is(groups):
+    model = build(dataclasses.replace(BASE, positions="rotary_and_learned", post_attention_norm="rms"), groups)
+    kinds = {name: kind_of(parameter) for name, parameter in model.named_parameters() if "layers.1." not in name}
+    assert kinds == {
+        "embedding.weight": "embedding",
+        "positions": "embedding",
+        "layers.0.input_layernorm.weight": "norm",
+        "layers.0.self_attention.linear_qkv.weight": "attention_in",
+        "layers.0.self_attention.q_layernorm.weight": "query_key_norm",
+        "layers.0.self_attention.k_layernorm.weight": "query_key_norm",
+        "layers.0.self_attention.linear_proj.weight": "attention_out",
+        "layers.0.self_attention.output_norm.weight": "norm",
+        "layers.0.pre_mlp_layernorm.weight": "norm",
+        "layers.0.mlp.linear_fc1.weight": "mlp_in",
+        "layers.0.mlp.linear_fc2.weight": "mlp_out",
+        "final_norm.weight": "final_norm",
+        "heads.text.weight": "readout",
+        "heads.image.weight": "readout",
+        "heads.audio.weight": "readout",
+    }
+
+
+@pytest.mark.parametrize("name", ["time.weight", "layers.0.mlp.linear_fc3.weight", "layers.0.mlp.linear_fc1.bias"])
+def test_a_parameter_without_a_kind_is_our_error(name):
+    with pytest.raises(AssertionError, match=name):
+        kind_of_name(name)
 
 
 def test_counts_cover_every_parameter(groups):

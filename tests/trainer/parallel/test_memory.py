@@ -11,8 +11,9 @@ from gloo_processes import Processes
 from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.kernels.philox import Stream
-from triptych.models.trimodal.config import TrimodalConfig
 from triptych.models.parameterization import KINDS
+from triptych.models.trimodal.config import TrimodalConfig
+from triptych.models.trimodal.counts import rank_counts
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.engine.engine import Engine
@@ -61,6 +62,18 @@ def test_bf16_without_zero_is_refused():
         memory_estimate([10], zero_stage=0, precision="bf16", data_ranks=1)
 
 
+def test_groups_are_each_filled_up():
+    estimate = memory_estimate([9] * 5, zero_stage=2, precision="fp32", data_ranks=2)
+    assert (estimate.parameters, estimate.gradients, estimate.optimizer) == (5 * 4 * 12, 5 * 4 * 6, 5 * 12 * 6)
+
+
+def test_counted_sizes_are_those_of_the_optimizers_groups():
+    with process_groups(Placement()) as groups, torch.device("meta"):
+        model = TrimodalTransformer(MODEL, groups.collection)
+    grouped = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model)]
+    assert counted_sizes(model) == grouped
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     return Processes(tmp_path_factory.mktemp("memory"))(measure_all, 2)
@@ -88,12 +101,17 @@ def measure(groups, zero_stage, precision):
     before = living_storages()  # kept, so that none of their addresses is used again
     model = TrimodalTransformer(MODEL, groups.collection)
     model.initialise(seed=0)
-    sizes = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model)]
+    sizes = counted_sizes(model)
     engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), groups)
     engine.forward_backward(micro_batches, objective, stream)
     engine.step(VALUES, clipping=1.0, num_updates=1)
     engine.forward_backward(micro_batches, objective, stream)
     return sizes, sum(storage.nbytes() for at, storage in living_storages().items() if at not in before)
+
+
+def counted_sizes(model):
+    """As a description of the run has them, of a model that is not split."""
+    return list(rank_counts(model, MODEL.num_layers, range(MODEL.num_layers), num_tensor_ranks=1).values())
 
 
 def batch():

@@ -281,6 +281,11 @@ def test_power_form_never_leaves_its_range(beta, factor):
     assert 0 < scale_beta(beta, factor) < 1
 
 
+@given(BETAS, SMALL_FACTORS, st.sampled_from(["power", "linear"]))
+def test_a_beta_comes_back(beta, factor, form):
+    assert unscale_beta(scale_beta(beta, factor, form), factor, form) == pytest.approx(beta, rel=1e-9)
+
+
 @given(FACTORS, st.sampled_from(["power", "linear"]))
 def test_no_moment_stays_none(factor, form):
     assert scale_beta(0.0, factor, form) == unscale_beta(0.0, factor, form) == 0.0
