@@ -18,11 +18,7 @@ class Damaged(ValueError):
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
     """What a checkpoint holds besides tensors, as `TrainState` has it. cursor: one counter per data source. identity:
-<<<<<<< HEAD
     what the run that resumes must agree with. carried: the numbers of what else the run carries, by name.
-=======
-    what the run that resumes must agree with.
->>>>>>> main
     """
 
     tokens: int
