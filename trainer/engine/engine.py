@@ -144,6 +144,11 @@ class Engine:
             name: self._held(parameter, parameter.detach().view(-1), 0) for name, parameter in self.named_parameters()
         }
 
+    def weights_written(self) -> None:
+        """Call on all ranks after writing weights of `held` into place: the forward pass reads them from then on."""
+        if self._config.zero_stage:  # else it reads the very same memory
+            self._deepspeed.optimizer.update_lp_params()
+
     def _held(self, parameter: nn.Parameter, flat: Tensor | None, start: int) -> Held:
         sharding, tensor = sharding_of(parameter), self._groups.collection.tp
         local_shape = tuple(parameter.shape)
