@@ -15,7 +15,8 @@ from triptych.trainer.scaling.rules import AdamWValues, DecayForm, decays
 @dataclass(kw_only=True, slots=True, frozen=True)
 class KindFactors:
     """What one kind of parameter has of its own: factors on the run's values ("per-module" values in Complete(d)P).
-    ValueError unless all are numbers of 0 or more.
+    weight_decay: on the decay as it is stated, so that an independent one does not feel the factor on the learning
+    rate. ValueError unless all are numbers of 0 or more.
     """
 
     learning_rate: float = 1.0

@@ -51,7 +51,7 @@ class Point:
     def label_without(self, path: str) -> str:
         """The group's name without the part that tells the value of `path`; empty if nothing else is in it."""
         paths = ["", *self.values] if self.variant else list(self.values)
-        parts = zip(paths, self.name.split(","), strict=True)
+        parts = zip(paths, self.name.split(","), strict=True) if paths else ()
         return ",".join(part for part_path, part in parts if part_path not in (path, SEED))
 
 
