@@ -34,8 +34,8 @@ class GradientHalves:
 
     rows: (h, b - h), the same on every data-parallel rank. parts: name to the prefix of the parameters' names. The
     first half's gradient is kept in the host's memory, four bytes for each of this rank's parameters. Two sums of
-    squares of the accumulating gradient alone would need no copy, but tell the halves apart only by how far |g1|^2 is
-    from |g2|^2: on the demo their estimate of |G|^2 spread 30 to 70 times as wide (trainer/results/noise_scale.md).
+    squares, of the first half and of all, would need no copy; but they take |g2|^2 to be |g1|^2, and their estimate of
+    |G|^2 spreads many times as wide (trainer/scaling/results/noise_scale.md).
     """
 
     def __init__(self, parts: Mapping[str, str], *, rows: tuple[int, int], num_first: int, groups: Groups) -> None:

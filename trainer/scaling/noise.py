@@ -14,14 +14,15 @@ What this is and is not:
   over sequences: x_i is the sequence's share of the summed loss, so long sequences count for more, and the divisor's
   own fluctuation is no noise.
 * Sequences of a batch are not quite independent: mixtures and times of corruption are balanced over consecutive ones.
-  Halves are therefore consecutive as well, each of them what a batch of half the size would have been. S is then the
-  noise of a batch of h times h, a little above that of the whole batch times b.
+  So halves are consecutive rows, each what a batch of half the size would have been. Every second row would not do: two
+  sources that alternate would be parted. What balance is left between the halves makes S a little too large, which
+  |G|^2 = |g|^2 - S / B, a small difference far below the noise scale, feels first.
 * The gradient is what the optimizer is given, before clipping. Adam divides it by its own scale, and the curvature is
   not looked at: B_noise is the paper's cheap stand-in for B_crit = tr(H Sigma) / (G' H G), equal to it where H is a
   multiple of the identity, and by its experiments good to a small factor.
 * `parts` are sets of parameters. Those of a modality's readout get a gradient from that modality's loss alone, so their
   noise scale is exactly that of the modality's loss *on those parameters*; that it says something about the modality's
-  loss on all parameters is an assumption (trainer/results/noise_scale.md measures it).
+  loss on all parameters is an assumption (trainer/scaling/results/noise_scale.md measures it).
 """
 
 import math
@@ -155,8 +156,7 @@ class NoiseScale:
         return Measurement(micro_batches=[rows.rows(*cut) for half in cuts for cut in half], halves=halves)
 
     def add(self, measurement: Measurement, *, tokens: int) -> None:
-        """Take in what has been measured. tokens: of the run after the step. Numbers that are not finite are left out.
-        """
+        """Take in what has been measured. tokens: of the run after the step. What is not finite is left out."""
         halves = measurement.halves
         assert halves.squares is not None, "forward_backward has not seen this measurement"
         decay = 0.5 ** ((tokens - (self._measured_at or 0)) / self._config.half_life_tokens)
@@ -181,8 +181,8 @@ class NoiseScale:
         return None if mean is None or mean.signal <= 0 else mean.noise / mean.signal
 
     def critical_batch(self, part: str = ALL) -> float | None:
-        """B_crit in sequences, taken to be B_noise: at that batch a step does half of what one of endless size would,
-        and twice the fewest sequences are needed (McCandlish et al., equations 2.7 and 2.11).
+        """B_crit in sequences, taken to be B_noise: at that batch a step does half of what one on an endless batch
+        would (McCandlish et al., sections 2.2 and 2.3).
         """
         return self.noise_scale(part)
 
@@ -225,8 +225,10 @@ def half_sizes(rows: int, together: int) -> tuple[int, int]:
     return first, rows - first
 
 
-def why_not(rows: int, together: int, *, pipeline: int, virtual: int) -> str | None:
+def why_not(rows: int, together: int, *, pipeline: int, virtual: int, zero_stage: int = 1) -> str | None:
     """Why a batch with so many rows per data-parallel rank cannot be measured, and what to change; None if it can."""
+    if zero_stage == 2:
+        return "fit.engine.zero_stage=2 partitions gradients before they can be measured; set fit.engine.zero_stage=1"
     sizes = half_sizes(rows, together)
     if min(sizes) == 0:
         return f"{rows} sequences per data-parallel rank have no halves; raise the batch to {2 * together} per rank"

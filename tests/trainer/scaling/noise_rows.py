@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 sys.path += [str(Path(__file__).resolve().parents[1] / "layouts")]
-import layout_run  # noqa: E402
-import tiny_run  # noqa: E402
+import layout_run
+import tiny_run
 
-from triptych.kernels.philox import Stream  # noqa: E402
-from triptych.trainer.fit import fit  # noqa: E402
-from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig  # noqa: E402
-from triptych.trainer.parallel.groups import process_groups  # noqa: E402
-from triptych.trainer.parallel.placement import Placement  # noqa: E402
+from triptych.kernels.philox import Stream
+from triptych.trainer.fit import fit
+from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
+from triptych.trainer.parallel.groups import process_groups
+from triptych.trainer.parallel.placement import Placement
 
 STREAM = Stream(seed=11)
 

@@ -1,4 +1,4 @@
-"""The noise scale as the engine measures it: against rows one at a time, in every layout, without a trace in the run."""
+"""The noise scale as the engine measures it: against rows one at a time, in every layout, leaving no trace."""
 
 from dataclasses import fields, replace
 from unittest.mock import patch
@@ -155,7 +155,7 @@ def losses(cell, *, measuring):
     return [record.metrics["loss"] for record in records]
 
 
-@pytest.mark.parametrize("zero, precision, bound", [(0, "fp32", 1e-6), (1, "fp32", 1e-6), (1, "bf16", 1e-2)])
+@pytest.mark.parametrize(("zero", "precision", "bound"), [(0, "fp32", 1e-6), (1, "fp32", 1e-6), (1, "bf16", 1e-2)])
 def test_a_measured_step_is_the_step_it_would_have_been(zero, precision, bound):
     cell = Cell(zero=zero, precision=precision, micro=NUM_ROWS)
     assert losses(cell, measuring=True) == pytest.approx(losses(cell, measuring=False), rel=bound)
@@ -166,6 +166,6 @@ def test_partitioned_gradients_are_refused():
     with quiet_engine(), alone(), noise_rows.groups_of(cell) as groups:
         engine = noise_rows.trained(cell, groups).engine
         rows, _ = mixture().batch({}, NUM_ROWS, 0, 1)
-        with pytest.raises(ValueError, match="set fit.engine.zero_stage=1"):
+        with pytest.raises(ValueError, match=r"set fit\.engine\.zero_stage=1"):
             squares_of(engine, rows, 8, groups, noise_rows.objective(groups))
         engine._deepspeed.destroy()

@@ -68,7 +68,9 @@ def test_a_part_is_the_parameters_under_its_prefix():
 
 
 def noise_scale(**config):
-    return NoiseScale(NoiseScaleConfig(**{"every_tokens": 10, "half_life_tokens": 100, **config}), {"all": "", "p": "p"})
+    return NoiseScale(
+        NoiseScaleConfig(**{"every_tokens": 10, "half_life_tokens": 100, **config}), {"all": "", "p": "p"}
+    )
 
 
 def measured(whole, difference):
@@ -180,16 +182,26 @@ def test_nothing_is_cut_before_it_is_due():
     assert due == [False, True]
 
 
-@pytest.mark.parametrize("rows, together, virtual", [(1, 1, 1), (2, 2, 1), (6, 1, 2)])
-def test_what_cannot_be_measured_has_a_reason_with_a_mend(rows, together, virtual):
-    assert "; " in why_not(rows, together, pipeline=2, virtual=virtual)
+@pytest.mark.parametrize(
+    ("rows", "together", "virtual", "zero", "mend"),
+    [
+        (1, 1, 1, 1, "raise the batch to 2 per rank"),
+        (2, 2, 1, 1, "raise the batch to 4 per rank"),
+        (6, 1, 2, 1, "use a multiple of 4 per data-parallel rank"),
+        (8, 1, 1, 2, "set fit.engine.zero_stage=1"),
+    ],
+)
+def test_what_cannot_be_measured_has_a_reason_with_a_mend(rows, together, virtual, zero, mend):
+    reason = why_not(rows, together, pipeline=2, virtual=virtual, zero_stage=zero)
+    assert reason is not None
+    assert reason.endswith(f"; {mend}")
 
 
 def test_halves_hold_every_row():
     assert [half_sizes(rows, 2) for rows in (4, 6, 8)] == [(2, 2), (2, 4), (4, 4)]
 
 
-@pytest.mark.parametrize("every, half_life", [(0, 10), (20, 10)])
+@pytest.mark.parametrize(("every", "half_life"), [(0, 10), (20, 10)])
 def test_a_half_life_without_a_measurement_is_refused(every, half_life):
     with pytest.raises(ValueError, match="half_life_tokens"):
         NoiseScaleConfig(every_tokens=every, half_life_tokens=half_life)
