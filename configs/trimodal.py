@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.configs.layouts import layout_plan, predicted_shares
+from triptych.configs.layouts import layout_plan, predicted_shares, tokens_per_sequence
 from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
@@ -29,6 +29,7 @@ from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.stages import chunk_layers
+from triptych.trainer.scaling.config import RunFacts
 from triptych.trainer.schedules import LearningRateSchedule
 
 
@@ -67,6 +68,14 @@ class TrimodalRun:
     def stage_costs(self) -> tuple[float, float]:
         """Compute of the model's two ends in units of a layer, by which the stages of a pipeline are balanced."""
         return self.model.stage_costs(predicted_shares(self.layout, self.data.sources.values()))
+
+    @property
+    def facts(self) -> RunFacts:
+        """What scaling must know of the run."""
+        return RunFacts(
+            tokens_per_sequence=tokens_per_sequence(self.layout, self.data.sources.values()),
+            rows_together=self._copies("train"),
+        )
 
     def plan(self, world_size: int) -> Plan:
         """The run on `world_size` processes, as `require_layout` judges it."""

@@ -12,6 +12,7 @@ from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.kernels.philox import Stream
 from triptych.models.trimodal.config import TrimodalConfig
+from triptych.models.parameterization import KINDS
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.engine.engine import Engine
@@ -30,6 +31,7 @@ MODEL = TrimodalConfig(
     num_query_groups=2,
     ffn_hidden_size=768,
 )
+VALUES = dict.fromkeys(KINDS, AdamWConfig(peak_learning_rate=1e-3).values)
 CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (1, "bf16"), (2, "bf16")]
 
 
@@ -81,15 +83,15 @@ def measure_all():
 
 
 def measure(groups, zero_stage, precision):
-    adamw, objective = AdamWConfig(peak_learning_rate=1e-3), MaskedDiffusion(MaskedDiffusionConfig(), MODEL.vocabulary)
+    objective = MaskedDiffusion(MaskedDiffusionConfig(), MODEL.vocabulary)
     stream, micro_batches = Stream(seed=0), [batch(), batch()]
     before = living_storages()  # kept, so that none of their addresses is used again
     model = TrimodalTransformer(MODEL, groups.collection)
     model.initialise(seed=0)
-    sizes = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model, adamw)]
-    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), adamw, groups)
+    sizes = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model)]
+    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), groups)
     engine.forward_backward(micro_batches, objective, stream)
-    engine.step(1e-3)
+    engine.step(VALUES, clipping=1.0, num_updates=1)
     engine.forward_backward(micro_batches, objective, stream)
     return sizes, sum(storage.nbytes() for at, storage in living_storages().items() if at not in before)
 
