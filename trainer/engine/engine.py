@@ -16,6 +16,7 @@ from triptych.trainer.checkpoint.boxes import boxes_of_range
 from triptych.trainer.checkpoint.shards import Held, State
 from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS, EngineConfig, deepspeed_settings
 from triptych.trainer.engine.gradients import clip_gradients
+from triptych.trainer.engine.halves import Gradient, GradientHalves
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule, Prepared
 from triptych.trainer.metrics import MetricAccumulator
@@ -78,8 +79,16 @@ class Engine:
         for chunk in self.chunks:
             yield from chunk.named_parameters()
 
-    def forward_backward(self, micro_batches: Sequence[Rows], objective: Objective, stream: Stream) -> dict[str, float]:
+    def forward_backward(
+        self,
+        micro_batches: Sequence[Rows],
+        objective: Objective,
+        stream: Stream,
+        halves: GradientHalves | None = None,
+    ) -> dict[str, float]:
         """Accumulate the gradient of this rank's part of a logical batch; returns the metrics of the whole of it.
+
+        halves: is shown the gradients in the middle and at the end. ValueError if ZeRO-2 has taken them apart by then.
 
         Every micro-batch is prepared first: the weight of the whole logical batch, over all ranks, divides each loss,
         so that neither accumulation nor the number of ranks nor padding changes the gradient. DeepSpeed averages over
@@ -91,8 +100,11 @@ class Engine:
         weight = self._groups.sum_over_data(torch.stack([targets.weight.double() for _, targets in prepared]).sum())
         scale = (self._groups.num_data_ranks / weight.clamp(min=1e-30)).float()  # on the device: nobody waits for it
         metrics = MetricAccumulator()
-        for terms in (self._pipeline or self._one_after_another)(prepared, objective, scale):
-            metrics.add(terms)
+        for part in [prepared] if halves is None else [prepared[: halves.num_first], prepared[halves.num_first :]]:
+            for terms in (self._pipeline or self._one_after_another)(part, objective, scale):
+                metrics.add(terms)
+            if halves is not None:
+                halves.look(self._gradients())
         return self._groups.from_last_stage(metrics.means(self._groups.sum_over_data))
 
     def _one_after_another(self, prepared: Prepared, objective: Objective, scale: Tensor) -> Iterator[LossTerms]:
@@ -101,6 +113,26 @@ class Engine:
             terms = objective.loss(self._deepspeed(inputs), targets)
             self._deepspeed.backward(terms.sum * scale, scale_wrt_gas=False)
             yield terms
+
+    def _gradients(self) -> list[Gradient]:
+        """What this rank has accumulated, before any reduction. In bf16 DeepSpeed 0.19.8 moves each gradient to a flat
+        fp32 buffer as soon as it appears.
+        """
+        if self._config.zero_stage == 2:
+            raise ValueError(
+                "fit.engine.zero_stage=2 partitions gradients as they appear, so their noise cannot be measured; "
+                "set fit.engine.zero_stage=1"
+            )
+        elsewhere: dict[nn.Parameter, Tensor] = {}
+        if self._config.precision == "bf16":
+            wrapped = self._deepspeed.optimizer
+            for parameters, gradients in zip(wrapped.bf16_groups, wrapped.fp32_groups_gradients, strict=True):
+                elsewhere |= zip(parameters, gradients, strict=True)
+        return [
+            (name, parameter, gradient)
+            for name, parameter in self.named_parameters()
+            if (gradient := elsewhere.get(parameter, parameter.grad)) is not None
+        ]
 
     def step(self, values: Mapping[ParameterKind, AdamWValues], *, clipping: float, num_updates: float) -> float:
         """Clip to a norm of at most `clipping` (0: no limit), update, clear the gradients; returns the gradient norm
