@@ -19,7 +19,7 @@ OFFLINE := .venv-offline
 BENCH_VENV := $(if $(wildcard $(WHEELS)/*.whl),$(OFFLINE),$(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-resume test-matrix lint format bench bench-gpu wheels clean
+.PHONY: help demo test test-resume test-matrix lint format studies bench bench-gpu wheels clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ lint: $(VENV)/.ready-dev .pyright/triptych ## ruff, the floors (import-linter), 
 format: $(VENV)/.ready-dev ## sort imports, mend what ruff can mend, format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+studies: $(VENV)/.ready ## the toys behind the scaling rules, minutes: trainer/scaling/results/
+	for study in quadratic_adamw second_moment sgd_ema adam_ema; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -P -m triptych.trainer.scaling.study.$$study || exit 1; \
+	done
 
 bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
 	@$(if $(BENCHMARKS),,echo "no kernels/*/benchmark.py yet: nothing to measure")
