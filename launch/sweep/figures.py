@@ -138,17 +138,21 @@ def is_geometric(values: Sequence[float]) -> bool:
 
 
 def loss_limits(groups: Sequence[Group]) -> tuple[float, float]:
-    """What of the losses is shown: all that come after the first tenth, but of a group that diverges no more than the
-    best one's whole way down. Steep beginnings leave through the top.
+    """What of the losses is shown: all that come after the first tenth in groups that have not diverged, but never more
+    than the best one's whole way down. Steep beginnings and what diverges leave through the top.
     """
     best = min(groups, key=lambda group: group.final if math.isfinite(group.final) else math.inf)
-    settled = [
-        group.mean[group.tokens_N > SETTLED_FRACTION * (group.tokens_N[0] + group.tokens_N[-1])] for group in groups
-    ]
-    finite = np.concatenate([values[np.isfinite(values)] for values in settled])
+    settled = [_settled(group) for group in groups]
+    whole = [values for values in settled if np.isfinite(values).all()] or settled
+    finite = np.concatenate([values[np.isfinite(values)] for values in whole])
     if not len(finite):
         finite = best.mean[np.isfinite(best.mean)]
     return _padded(float(finite.min()), min(float(finite.max()), float(np.nanmax(best.mean))))
+
+
+def _settled(group: Group) -> NDArray[np.float64]:
+    """The mean at the windows after the first tenth."""
+    return group.mean[group.tokens_N > SETTLED_FRACTION * (group.tokens_N[0] + group.tokens_N[-1])]
 
 
 def final_limits(lines: Sequence[Dependence]) -> tuple[float, float]:
