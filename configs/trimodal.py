@@ -16,7 +16,7 @@ from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizer
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
-from triptych.data_pipelines.vocabulary import Vocabulary
+from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.models.diffusion.sampling import MaskGit, ModalitySamplers, SamplerConfig
 from triptych.models.parameterization import BaseShape
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
@@ -77,6 +77,7 @@ class TrimodalRun:
             shape=self.model.shape_ratio,
             tokens_per_sequence=tokens_per_sequence(self.layout, self.data.sources.values()),
             rows_together=self._copies("train"),
+            gradient_parts={"all": "", **{modality: f"heads.{modality}." for modality in MODALITIES}},
         )
 
     def plan(self, world_size: int) -> Plan:

@@ -9,7 +9,7 @@ from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.watch.ring import WatchConfig
-from triptych.trainer.scaling.config import ScalingConfig
+from triptych.trainer.scaling.config import NoiseScaleConfig, ScalingConfig
 from triptych.trainer.scaling.physical import PhysicalBatch
 from triptych.trainer.schedules import LearningRateSchedule
 
@@ -21,8 +21,10 @@ class FitConfig:
     total_tokens: non-padding positions over all ranks. logical_batch: sequences per optimizer step at which the
     optimizer's values are stated; physical_batch: those that a step really takes, over all ranks; scaling: how the
     values follow. micro_batch_per_dp_rank: sequences in memory at once on one rank; the rest of a batch is accumulated.
+
     parallel: how the model is split over processes. recompute: activations that are made again in the backward pass
-    rather than kept. averages: of the weights, any number. watch: of many processes.
+    rather than kept. noise_scale: how often the gradient's noise is measured; None is never. averages: of the weights,
+    any number. watch: of many processes. ValueError for settings that do not go together.
     """
 
     seed: int
@@ -36,6 +38,7 @@ class FitConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     parallel: ParallelLayout = field(default_factory=ParallelLayout)
     recompute: Recompute = "none"
+    noise_scale: NoiseScaleConfig | None = None
     averages: tuple[AverageConfig, ...] = ()
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
@@ -51,3 +54,13 @@ class FitConfig:
         require_distinct(self.averages)
         if isinstance(self.physical_batch, int) and self.physical_batch < 1:
             raise ValueError(f"physical_batch is {self.physical_batch}; set it to 1 or more")
+        if self.noise_scale is not None and self.engine.zero_stage == 2:
+            raise ValueError(
+                "engine.zero_stage=2 partitions gradients before their noise can be measured; set engine.zero_stage=1, "
+                "or noise_scale=null"
+            )
+        if self.physical_batch == "auto" and self.noise_scale is None:
+            raise ValueError(
+                "physical_batch=auto goes by the gradient's noise; set noise_scale={every_tokens: .., "
+                "half_life_tokens: ..}, or give a number"
+            )

@@ -27,7 +27,12 @@ def train_step(
     size, values = scaling.sizes.at(state.tokens, state.batch), scaling.values
     rows, cursor = data.batch(state.cursor, size, groups.data_rank, groups.num_data_ranks)
     rows = rows.to(groups.device)
-    metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
+    measurement = scaling.cut(rows, config.micro_batch_per_dp_rank, groups, tokens=state.tokens)
+    if measurement is None:
+        metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
+    else:
+        parts, halves = measurement.micro_batches, measurement.halves
+        metrics = state.engine.forward_backward(parts, objective, stream, halves)
     batch_tokens = int(groups.sum_over_data(rows.num_tokens.clone()))
     # In the middle of the batch, so that the mean of the schedule over the run does not depend on how it is cut.
     schedule = config.learning_rate.factor(state.tokens + batch_tokens / 2, config.total_tokens)
@@ -40,6 +45,9 @@ def train_step(
         clipping=values.clipping(config.engine.gradient_clipping, size),
         num_updates=state.logical_updates / kappa,
     )
+    if measurement is not None and scaling.noise is not None:
+        scaling.noise.add(measurement, tokens=state.tokens + batch_tokens)
+        metrics |= scaling.noise.metrics()
     state.tokens, state.step, state.cursor, state.batch = state.tokens + batch_tokens, state.step + 1, cursor, size
     return StepRecord(
         step=state.step,

@@ -22,6 +22,7 @@ from triptych.models.parameterization import ParameterKind
 from triptych.models.sharding import sharding_of, whole_shape
 from triptych.models.trimodal.flops import Flops, forward_flops, recomputed_flops, training_flops, with_dense_head
 from triptych.trainer.engine.engine import Engine
+from triptych.trainer.engine.halves import GradientHalves
 from triptych.trainer.objectives.masked_diffusion import NO_LABEL, DiffusionTargets, MaskedDiffusion
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.scaling.rules import AdamWValues
@@ -220,9 +221,15 @@ class _TimedEngine:
         self._engine = engine
         self._bench = bench
 
-    def forward_backward(self, micro_batches: Sequence[Rows], objective: Objective, stream: Stream) -> dict[str, float]:
+    def forward_backward(
+        self,
+        micro_batches: Sequence[Rows],
+        objective: Objective,
+        stream: Stream,
+        halves: GradientHalves | None = None,
+    ) -> dict[str, float]:
         with self._bench.clock.part("forward_backward"):
-            return self._engine.forward_backward(micro_batches, objective, stream)
+            return self._engine.forward_backward(micro_batches, objective, stream, halves)
 
     def step(self, values: Mapping[ParameterKind, AdamWValues], *, clipping: float, num_updates: float) -> float:
         with self._bench.clock.part("step"):

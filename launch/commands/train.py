@@ -82,6 +82,9 @@ def _require_sound_batches(run: TrimodalRun, plan: Plan, *, warn: bool) -> None:
                 raise ValueError(f"a batch of {batch}: {finding.text}")
             if warn:
                 print(f"triptych: warning: a batch of {batch}: {finding.text}", file=sys.stderr)
+        unmeasured = scaling.unmeasured(batch // plan.data_ranks, plan.layout)
+        if warn and unmeasured is not None:
+            print(f"triptych: warning: gradient noise is not measured: {unmeasured}", file=sys.stderr)
 
 
 def _print(show: Literal["description", "explanation"], run: TrimodalRun, world_size: int) -> None:

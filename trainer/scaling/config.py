@@ -1,6 +1,7 @@
 """What a run says about scaling: where its hyper-parameters were found, and how they follow it from there."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,11 +44,31 @@ class ScalingConfig:
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
+class NoiseScaleConfig:
+    """every_tokens: from one measured step to the next. half_life_tokens: of the averages; where a batch is far under
+    the noise scale a single |G|^2 is off by several times its size, so hundreds of measurements belong into one.
+    ValueError unless both are positive and the half-life holds a measurement.
+    """
+
+    every_tokens: int
+    half_life_tokens: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.every_tokens <= self.half_life_tokens:
+            raise ValueError(
+                f"noise scale: every_tokens {self.every_tokens} must be above 0 and at most half_life_tokens "
+                f"{self.half_life_tokens}; a hundredth of it is usual"
+            )
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
 class RunFacts:
     """What scaling must know of a run besides its settings. shape: the model against its base. tokens_per_sequence: the
-    mean, None where nobody knows. rows_together: sequences in a row that must come to one rank.
+    mean, None where nobody knows. rows_together: sequences in a row that must come to one rank. gradient_parts: sets of
+    parameters whose gradient noise is told apart, name to prefix of the parameters' names; "all" is needed.
     """
 
     shape: ShapeRatio = field(default_factory=ShapeRatio)
     tokens_per_sequence: float | None = None
     rows_together: int = 1
+    gradient_parts: Mapping[str, str] = field(default_factory=lambda: {"all": ""})

@@ -36,7 +36,7 @@ class HyperParameters:
         self._scaling = scaling
         self._base_batch = base_batch
         self._total_tokens = total_tokens
-        self._at_logical_batch = {kind: self._of_kind(kind, shape) for kind in KINDS}
+        self._at_logical_batch: dict[ParameterKind, AdamWValues] = {kind: self._of_kind(kind, shape) for kind in KINDS}
 
     @property
     def logical_batch(self) -> float:

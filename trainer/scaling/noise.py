@@ -33,34 +33,11 @@ from typing import Any
 from triptych.trainer.checkpoint.shards import State
 from triptych.trainer.engine.halves import GradientHalves, Squares
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.scaling.config import NoiseScaleConfig
 from triptych.trainer.seams import Rows
 
 ALL = "all"
-MODALITY_PARTS: Mapping[str, str] = {
-    ALL: "",
-    "text": "heads.text.",
-    "image": "heads.image.",
-    "audio": "heads.audio.",
-}
-"""All parameters, and each modality's readout."""
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class NoiseScaleConfig:
-    """every_tokens: from one measured step to the next. half_life_tokens: of the averages; where a batch is far under
-    the noise scale a single |G|^2 is off by several times its size, so hundreds of measurements belong into one.
-    ValueError unless both are positive and the half-life holds a measurement.
-    """
-
-    every_tokens: int
-    half_life_tokens: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.every_tokens <= self.half_life_tokens:
-            raise ValueError(
-                f"noise scale: every_tokens {self.every_tokens} must be above 0 and at most half_life_tokens "
-                f"{self.half_life_tokens}; a hundredth of it is usual"
-            )
+"""The part of all parameters."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -133,7 +110,7 @@ class NoiseScale:
     parts: name to the prefix of parameter names. Equal on every rank.
     """
 
-    def __init__(self, config: NoiseScaleConfig, parts: Mapping[str, str] = MODALITY_PARTS) -> None:
+    def __init__(self, config: NoiseScaleConfig, parts: Mapping[str, str]) -> None:
         self._config = config
         self._parts = dict(parts)
         self._averages = {name: Average() for name in parts}

@@ -1,34 +1,44 @@
 """A run's scaling: how large each step's batch is, and the hyper-parameters for it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.plan import batch_unit
 from triptych.trainer.scaling.config import RunFacts
 from triptych.trainer.scaling.hyper_parameters import HyperParameters
+from triptych.trainer.scaling.noise import Measurement, NoiseScale, why_not
 from triptych.trainer.scaling.physical import BatchLimits, BatchSchedule, BatchSizes
 from triptych.trainer.scaling.rules import Finding, guards
+from triptych.trainer.seams import Rows
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Scaling:
-    """What `scaling_of` makes of a run's settings."""
+    """What `scaling_of` makes of a run's settings. noise: the estimate of the gradient's, where it is measured."""
 
     values: HyperParameters
     sizes: BatchSizes
+    noise: NoiseScale | None
+    rows_together: int
+
+    def cut(self, rows: Rows, micro_batch: int, groups: Groups, *, tokens: int) -> Measurement | None:
+        """The rows of a step at which the noise is measured; None at every other."""
+        if self.noise is None:
+            return None
+        return self.noise.cut(rows, micro_batch, groups, tokens=tokens, together=self.rows_together)
+
+    def unmeasured(self, rows: int, layout: ParallelLayout) -> str | None:
+        """Why the noise that is to be measured cannot be, with so many rows on each rank; None if it can, or need not."""
+        if self.noise is None:
+            return None
+        return why_not(rows, self.rows_together, pipeline=layout.pipeline, virtual=layout.virtual)
 
 
-def scaling_of(
-    config: FitConfig,
-    facts: RunFacts,
-    layout: ParallelLayout,
-    data_ranks: int,
-    critical: Callable[[], float | None] = lambda: None,
-) -> Scaling:
-    """The scaling of a run in a layout. critical: the present estimate of the critical batch, in sequences."""
+def scaling_of(config: FitConfig, facts: RunFacts, layout: ParallelLayout, data_ranks: int) -> Scaling:
+    """The scaling of a run in a layout."""
     values = hyper_parameters(config, facts)
     unit = batch_unit(layout, data_ranks, config.micro_batch_per_dp_rank, facts.rows_together)
     limits = BatchLimits(
@@ -36,8 +46,14 @@ def scaling_of(
         whole_micro_batches=math.lcm(unit, data_ranks * config.micro_batch_per_dp_rank),
         most=largest_batch(config, facts, values),
     )
-    sizes = BatchSizes(config.physical_batch, limits, logical=values.logical_batch, critical=critical)
-    return Scaling(values=values, sizes=sizes)
+    noise = None if config.noise_scale is None else NoiseScale(config.noise_scale, facts.gradient_parts)
+    sizes = BatchSizes(
+        config.physical_batch,
+        limits,
+        logical=values.logical_batch,
+        critical=(lambda: None) if noise is None else noise.critical_batch,
+    )
+    return Scaling(values=values, sizes=sizes, noise=noise, rows_together=facts.rows_together)
 
 
 def hyper_parameters(config: FitConfig, facts: RunFacts) -> HyperParameters:

@@ -23,13 +23,16 @@ from triptych.kernels.philox import Stream
 from triptych.trainer.fit import fit
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
-from triptych.trainer.scaling.noise import NoiseScale, NoiseScaleConfig
+from triptych.trainer.scaling.config import NoiseScaleConfig
+from triptych.trainer.scaling.noise import NoiseScale
 
 SNAPSHOTS = (30, 300, 1000, 3000)
 NUM_BATCHES = 480
 NUM_BLOCKS = 12
 BATCH = 16
 PARTS = ("all", *MODALITIES, *(f"{modality}, readout" for modality in MODALITIES))
+
+MODALITY_PARTS = {"all": "", "text": "heads.text.", "image": "heads.image.", "audio": "heads.audio."}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,7 +133,7 @@ def cost(state, data, objective, stream, groups):
     for _ in range(40):
         rows, cursor = data.batch(cursor, BATCH, 0, 1)
         for kind, spent in seconds.items():
-            noise = NoiseScale(NoiseScaleConfig(every_tokens=1, half_life_tokens=1))
+            noise = NoiseScale(NoiseScaleConfig(every_tokens=1, half_life_tokens=1), MODALITY_PARTS)
             started = time.process_time()
             cut = noise.cut(rows, BATCH, groups, tokens=0, together=1)
             micro_batches = [rows] if kind == "whole" else cut.micro_batches

@@ -11,7 +11,8 @@ from torch import distributed
 
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.parallel.layout import ParallelLayout
-from triptych.trainer.scaling.noise import MODALITY_PARTS, NoiseScale, NoiseScaleConfig, estimate
+from triptych.trainer.scaling.config import NoiseScaleConfig
+from triptych.trainer.scaling.noise import NoiseScale, estimate
 
 NUM_ROWS = 16
 FP32, BF16 = 1e-3, 0.05
@@ -26,6 +27,8 @@ CELLS = (
     Cell(data=2, precision="bf16", total_tokens=SHORT),
     Cell(layout=ParallelLayout(pipeline=2), precision="bf16", total_tokens=SHORT),
 )
+
+MODALITY_PARTS = {"all": "", "text": "heads.text.", "image": "heads.image.", "audio": "heads.audio."}
 
 
 def measurement_of(rows, micro, groups):

@@ -10,7 +10,8 @@ from torch import nn
 
 from triptych.trainer.engine.halves import GradientHalves, Squares
 from triptych.trainer.parallel.layout import ParallelLayout
-from triptych.trainer.scaling.noise import Estimate, NoiseScale, NoiseScaleConfig, estimate, half_sizes, why_not
+from triptych.trainer.scaling.config import NoiseScaleConfig
+from triptych.trainer.scaling.noise import Estimate, NoiseScale, estimate, half_sizes, why_not
 
 ONE_PROCESS = SimpleNamespace(
     tensor_rank=0,
