@@ -1,6 +1,7 @@
 """What a run's layout depends on, gathered from its parts."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from triptych.configs.token_data import SourceConfig
 from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
@@ -11,13 +12,16 @@ from triptych.trainer.parallel.plan import ModelSizes, Plan
 
 
 def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_together: int) -> Plan:
-    """A run as `require_layout` judges it. rows_together: copies of a sequence, which stay on one rank."""
-    return Plan(
+    """A run as `require_layout` judges it. rows_together: copies of a sequence, which stay on one rank.
+
+    A batch that is rounded to what divides, a schedule's or an automatic one, is judged by the smallest that does.
+    """
+    plan = Plan(
         layout=fit.parallel,
         world_size=world_size,
         zero_stage=fit.engine.zero_stage,
         precision=fit.engine.precision,
-        logical_batch=fit.logical_batch,
+        batch=fit.logical_batch,
         micro_batch=fit.micro_batch_per_dp_rank,
         model=ModelSizes(
             num_layers=model.num_layers,
@@ -29,6 +33,11 @@ def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_
         ),
         rows_together=rows_together,
     )
+    if fit.physical_batch == "logical" and fit.scaling.base_tokens is None:
+        return plan
+    if isinstance(fit.physical_batch, int):
+        return replace(plan, batch=fit.physical_batch, batch_setting="physical_batch")
+    return replace(plan, batch=max(1, plan.batch_unit), batch_setting="physical_batch")
 
 
 def predicted_shares(layout: SequenceLayout, sources: Iterable[SourceConfig]) -> dict[Modality, float]:
@@ -45,3 +54,9 @@ def predicted_shares(layout: SequenceLayout, sources: Iterable[SourceConfig]) ->
             target = SIDES[task][1]
             shares[target] += number / total * layout.regions.of(target) / layout.sequence_length
     return shares
+
+
+def tokens_per_sequence(layout: SequenceLayout, sources: Iterable[SourceConfig]) -> float:
+    """Mean positions of a sequence that are not padding, over sources whose weights are shares of the tokens."""
+    shares = [(source.weight, layout.num_tokens(source.task)) for source in sources]
+    return sum(weight for weight, _ in shares) / sum(weight / length for weight, length in shares)

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.configs.layouts import layout_plan, predicted_shares
+from triptych.configs.layouts import layout_plan, predicted_shares, tokens_per_sequence
 from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.models.diffusion.sampling import MaskGit, ModalitySamplers, SamplerConfig
+from triptych.models.parameterization import BaseShape
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
 from triptych.models.trimodal.execution import Execution
 from triptych.models.trimodal.model import TrimodalTransformer
@@ -29,6 +30,7 @@ from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.stages import chunk_layers
+from triptych.trainer.scaling.config import RunFacts, ScalingConfig
 from triptych.trainer.schedules import LearningRateSchedule
 
 
@@ -67,6 +69,15 @@ class TrimodalRun:
     def stage_costs(self) -> tuple[float, float]:
         """Compute of the model's two ends in units of a layer, by which the stages of a pipeline are balanced."""
         return self.model.stage_costs(predicted_shares(self.layout, self.data.sources.values()))
+
+    @property
+    def facts(self) -> RunFacts:
+        """What scaling must know of the run."""
+        return RunFacts(
+            shape=self.model.shape_ratio,
+            tokens_per_sequence=tokens_per_sequence(self.layout, self.data.sources.values()),
+            rows_together=self._copies("train"),
+        )
 
     def plan(self, world_size: int) -> Plan:
         """The run on `world_size` processes, as `require_layout` judges it."""
@@ -177,7 +188,7 @@ def trimodal_320m() -> TrimodalRun:
     Command: `torchrun --nproc_per_node 8 -m triptych.launch.train trimodal_320m`. Hardware: one node of 8 GPUs; hours
     unmeasured.
     """
-    return _large("trimodal_320m", layers=8, query_groups=2, batch=256, tokens=13_000_000_000, peak=1e-3)
+    return _large("trimodal_320m", layers=8, query_groups=2, batch=256, tokens=PILOT_TOKENS)
 
 
 def trimodal_1b() -> TrimodalRun:
@@ -185,21 +196,28 @@ def trimodal_1b() -> TrimodalRun:
 
     Command: `torchrun ... -m triptych.launch.train trimodal_1b`. Hardware: several nodes of 8 GPUs; hours unmeasured.
     """
-    return _large("trimodal_1b", layers=16, query_groups=4, batch=1024, tokens=280_000_000_000, peak=6e-4)
+    return _large("trimodal_1b", layers=16, query_groups=4, batch=1024, tokens=280_000_000_000)
 
 
 def trimodal_3b() -> TrimodalRun:
     """The paper's full size: 24 layers of 3072, 3.0B parameters on 6.4T tokens, nine times past compute-optimal.
 
     Command: `torchrun ... -m triptych.launch.train trimodal_3b`. Hardware: a cluster; hours unmeasured. The batch of
-    4,096 sequences is the logical batch that the paper's scaling rule gives from its pilot (3,916), rounded.
+    4,096 sequences is near the logical batch that the paper's rule gives from its pilot, 3,916: `--explain`.
     """
-    return _large("trimodal_3b", layers=24, query_groups=8, batch=4096, tokens=6_400_000_000_000, peak=3e-4)
+    return _large("trimodal_3b", layers=24, query_groups=8, batch=4096, tokens=6_400_000_000_000)
 
 
-def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int, peak: float) -> TrimodalRun:
+PILOT_BATCH, PILOT_TOKENS = 256, 13_000_000_000
+
+
+def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int) -> TrimodalRun:
     """The common form of the large runs: width 128 per layer, heads of 128, FFN 2.5 times the width, sequences of
     2,048.
+
+    The optimizer's values are stated once, for the pilot: 320M parameters, 256 sequences, 13B tokens, the paper's base
+    point. Every run's own follow by its rule for batch and horizon (exponent 0.44) and by Complete(d)P for width and
+    depth. The values themselves are our guess: the paper gives none.
 
     The vocabulary holds a text tokenizer of cl100k's size, an image code book of 16,384 (32 x 32 codes an image) and
     eight audio code books of 1,024 read as one (200 codes a second): sizes that fit the paper's count of embedding
@@ -207,6 +225,7 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
     """
     width, sequence_length = 128 * layers, 2048
     warmup = min(1000 * batch * sequence_length, tokens // 4)
+    pilot = BaseShape(hidden_size=1024, num_layers=8, num_attention_heads=8, ffn_hidden_size=2560)
     sources: dict[str, SourceConfig] = {
         "text": SourceConfig(task="text", shards="text", weight=0.5),
         "t2i": SourceConfig(task="t2i", shards="images", weight=0.15),
@@ -225,6 +244,7 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
             num_query_groups=query_groups,
             ffn_hidden_size=5 * width // 2,
             vocabulary_multiple=128,
+            base=pilot,
         ),
         data=TokenDataConfig(
             folder="data/trimodal", regions=RegionSizes(text=256, image=1024, audio=1600), sources=sources
@@ -232,9 +252,11 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
         fit=FitConfig(
             seed=0,
             total_tokens=tokens,
-            logical_batch=batch,
+            logical_batch=PILOT_BATCH,
+            physical_batch=batch,
+            scaling=ScalingConfig(base_tokens=PILOT_TOKENS),
             micro_batch_per_dp_rank=8,
-            optimizer=AdamWConfig(peak_learning_rate=peak),
+            optimizer=AdamWConfig(peak_learning_rate=1e-3),
             learning_rate=LearningRateSchedule(warmup_tokens=warmup, final_fraction=0.1),
             engine=EngineConfig(precision="bf16"),
             checkpoint=CheckpointConfig(every_tokens=tokens // 200, keep_last=3),

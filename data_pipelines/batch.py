@@ -9,7 +9,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-_TENSORS = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "slots_B")
+_TENSORS = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "numbers_B")
 
 
 class Role(IntEnum):
@@ -23,26 +23,24 @@ class Role(IntEnum):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Batch:
-    """Rows of one logical batch, or a slice of them.
+    """Rows of a run, or a slice of them.
 
     tokens_BS: int64, clean ids. roles_BS: uint8, `Role`. samples_B3: int64 (source id, absolute sample index, epoch),
-    the key of a row's noise. copies_B: int64, 0, or 1 for the complement twin of the row before. slots_B: int64, the
-    row's position in the logical batch of `logical_size` rows. first_slot: rows of the run before this logical batch.
+    the key of a row's noise. copies_B: int64, 0, or 1 for the complement twin of the row before. numbers_B: int64, the
+    row's number in the run, from 0, whatever batches the run was cut into.
     """
 
     tokens_BS: Tensor
     roles_BS: Tensor
     samples_B3: Tensor
     copies_B: Tensor
-    slots_B: Tensor
-    logical_size: int
-    first_slot: int
+    numbers_B: Tensor
 
     def __len__(self) -> int:
         return self.tokens_BS.shape[0]
 
     def rows(self, start: int, stop: int) -> "Batch":
-        """Rows start..stop of the same logical batch."""
+        """Rows start..stop of these."""
         return replace(self, **{name: getattr(self, name)[start:stop] for name in _TENSORS})
 
     def to(self, device: torch.device) -> "Batch":

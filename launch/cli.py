@@ -1,5 +1,6 @@
 """The console script `triptych`. Commands import what they need when they run, so that --help is quick."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +55,12 @@ def train(
     describe: Annotated[
         bool, typer.Option(help="Print settings, exact parameter counts, and what each process would hold; stop.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option(help="Print every group's values, from base to logical to physical batch; stop.")
+    ] = False,
     world_size: Annotated[
-        int | None, typer.Option(help="With --describe: of a run on so many processes.", show_default=False)
+        int | None,
+        typer.Option(help="With --describe or --explain: of a run on so many processes.", show_default=False),
     ] = None,
 ) -> None:
     """Train a run, alone or under torchrun."""
@@ -66,10 +71,50 @@ def train(
         run_dir,
         settings or [],
         resume=resume,
-        describe=describe,
+        show="explanation" if explain else "description" if describe else None,
         world_size=world_size,
         command=_command_line(),
     )
+
+
+@app.command()
+def sweep(
+    run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_demo.")],
+    out: Annotated[Path, typer.Option(help="Where points, tables and figures go; go on there if it holds some.")],
+    settings: Settings = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=VALUE,VALUE", help="Values of a setting; all grids are multiplied. Repeatable."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar='"NAME: PATH=VALUE ..."', help="Settings that go together, by name. Repeatable."),
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Points trained at once; they share the cores.")] = 1,
+    last_fraction: Annotated[float, typer.Option(help="Share of tokens that the final loss is the mean over.")] = 0.1,
+    windows: Annotated[int, typer.Option(help="Equal windows of tokens that a curve is averaged in.")] = 60,
+    reference: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Compare with the spread of this group's seeds.")
+    ] = None,
+) -> None:
+    """Train a run at every point of a grid of settings, several at once; tables and figures. Repeat the command to go
+    on.
+    """
+    from triptych.launch.commands.sweep import sweep as command
+    from triptych.launch.sweep.results import Reading
+
+    code = command(
+        run,
+        out,
+        settings=settings or [],
+        grids=grid or [],
+        variants=variant or [],
+        num_processes=processes,
+        reading=Reading(last_fraction=last_fraction, num_windows=windows),
+        reference=reference,
+        command=shlex.join(["triptych", *sys.argv[1:]]),
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -73,3 +73,15 @@ def rendezvous() -> Rendezvous:
         raise ValueError(f"{error.args[0]} is not set, but WORLD_SIZE is; start with torchrun, or set it") from None
     except ValueError as error:
         raise ValueError(f"MASTER_PORT is no number ({error}); set a free port") from None
+
+
+def environment_of_child(num_sharing: int) -> dict[str, str]:
+    """This environment for one of `num_sharing` runs of one process each that share this machine's cores: an even part
+    of them, or fewer where OMP_NUM_THREADS says so already. Of a torchrun around this process it knows nothing.
+    """
+    num_threads = max(1, len(os.sched_getaffinity(0)) // num_sharing)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        num_threads = min(num_threads, int(given))
+    kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**kept, "OMP_NUM_THREADS": str(num_threads)}

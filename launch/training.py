@@ -64,6 +64,7 @@ def train(
             objective=run.build_objective(groups=groups),
             data=data,
             groups=groups,
+            facts=run.facts,
             checkpoints=directory.checkpoints,
             identity=run.identity(tokenizers),
             resume=resume,

@@ -14,6 +14,8 @@ from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.agreement.agreement import Agreement
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.scaling.config import RunFacts
+from triptych.trainer.scaling.scaling import scaling_of
 from triptych.trainer.seams import AfterStep, Data, Objective
 from triptych.trainer.state import TrainState
 from triptych.trainer.step import train_step
@@ -29,6 +31,7 @@ def fit(
     objective: Objective,
     data: Data,
     groups: Groups,
+    facts: RunFacts | None = None,
     checkpoints: Path | None,
     identity: Mapping[str, Any],
     resume: bool = False,
@@ -38,12 +41,14 @@ def fit(
 ) -> TrainState:
     """Train until `total_tokens` have been seen, or a stop is requested, and return where the run stands.
 
-    chunks: this process's pieces of the model, one unless the pipeline is interleaved. checkpoints: folder for them, or
+    chunks: this process's pieces of the model, one unless the pipeline is interleaved. facts: what scaling must know of
+    the run. checkpoints: folder for them, or
     None to write none. identity: what a checkpoint must agree with to be resumed (model, tokenizers); ValueError,
     before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
     checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be equal.
     """
-    state = TrainState(engine=Engine(chunks, config.engine, config.optimizer, groups))
+    state = TrainState(engine=Engine(chunks, config.engine, groups))
+    scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
     with ExitStack() as stack:
         store = None
         if checkpoints is not None:
@@ -54,7 +59,9 @@ def fit(
         objective = agreement.listening(objective)
         stream = Stream(seed=config.seed)
         while state.tokens < config.total_tokens:
-            record = train_step(state, config, data=data, objective=objective, stream=stream, groups=groups)
+            record = train_step(
+                state, config, scaling=scaling, data=data, objective=objective, stream=stream, groups=groups
+            )
             agreement.check(record, state)
             for hook in after_step:
                 hook(state)

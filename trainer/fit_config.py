@@ -8,6 +8,8 @@ from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.watch.ring import WatchConfig
+from triptych.trainer.scaling.config import ScalingConfig
+from triptych.trainer.scaling.physical import PhysicalBatch
 from triptych.trainer.schedules import LearningRateSchedule
 
 
@@ -15,9 +17,11 @@ from triptych.trainer.schedules import LearningRateSchedule
 class FitConfig:
     """Amount, batch, optimizer and engine of one training.
 
-    total_tokens: non-padding positions over all ranks. logical_batch: sequences per optimizer step, over all ranks;
-    micro_batch_per_dp_rank: sequences in memory at once on one rank. parallel: how the model is split over processes.
-    recompute: activations that are made again in the backward pass rather than kept. watch: of many processes.
+    total_tokens: non-padding positions over all ranks. logical_batch: sequences per optimizer step at which the
+    optimizer's values are stated; physical_batch: those that a step really takes, over all ranks; scaling: how the
+    values follow. micro_batch_per_dp_rank: sequences in memory at once on one rank; the rest of a batch is accumulated.
+    parallel: how the model is split over processes. recompute: activations that are made again in the backward pass
+    rather than kept. watch: of many processes.
     """
 
     seed: int
@@ -26,6 +30,8 @@ class FitConfig:
     micro_batch_per_dp_rank: int
     optimizer: AdamWConfig
     learning_rate: LearningRateSchedule
+    physical_batch: PhysicalBatch = "logical"
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     parallel: ParallelLayout = field(default_factory=ParallelLayout)
     recompute: Recompute = "none"
@@ -40,3 +46,5 @@ class FitConfig:
             )
         if min(self.logical_batch, self.micro_batch_per_dp_rank) < 1:
             raise ValueError("logical_batch and micro_batch_per_dp_rank must be 1 or more; raise them")
+        if isinstance(self.physical_batch, int) and self.physical_batch < 1:
+            raise ValueError(f"physical_batch is {self.physical_batch}; set it to 1 or more")

@@ -105,7 +105,5 @@ def _batch(rows: Sequence[tuple[Codes, NDArray[np.uint8]]], first_key: int) -> B
         roles_BS=torch.from_numpy(np.stack([roles for _, roles in rows])),
         samples_B3=torch.stack([nought, keys, nought], dim=1),
         copies_B=nought,
-        slots_B=torch.arange(len(rows)),
-        logical_size=len(rows),
-        first_slot=0,
+        numbers_B=torch.arange(len(rows)),
     )

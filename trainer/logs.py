@@ -67,6 +67,8 @@ class TensorBoard:
             **record.metrics,
             "learning_rate": record.learning_rate,
             "gradient_norm": record.gradient_norm,
+            "batch": record.batch,
+            "kappa": record.kappa,
             "tokens_per_second": record.tokens_per_second,
         }
         for name, value in scalars.items():

@@ -39,12 +39,17 @@ class MetricAccumulator:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class StepRecord:
-    """What one step reports. `tokens` counts from the start of the run; `seconds` is the step's wall-clock time."""
+    """What one step reports. `tokens` counts from the start of the run; `seconds` is the step's wall-clock time. batch:
+    sequences; kappa: updates at the logical batch that it stands for. learning_rate: before the factors of any kind of
+    parameter.
+    """
 
     step: int
     tokens: int
     total_tokens: int
     batch_tokens: int
+    batch: int
+    kappa: float
     seconds: float
     learning_rate: float
     gradient_norm: float

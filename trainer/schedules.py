@@ -17,7 +17,7 @@ class LearningRateSchedule:
     warmup_tokens: int
     final_fraction: float = 0.0
 
-    def factor(self, tokens: int, total_tokens: int) -> float:
+    def factor(self, tokens: float, total_tokens: int) -> float:
         """Multiple of the peak learning rate once `tokens` of `total_tokens` have been seen, in 0..1; constant after
         the end.
         """

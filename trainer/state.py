@@ -22,7 +22,7 @@ class Carried(Protocol):
         ...
 
     def restore(self, document: Mapping[str, Any] | None) -> None:
-        """Called after a load has filled `held`; None if the checkpoint knows nothing of this, and `held` is as it was."""
+        """Called after a load has filled `held`; None if the checkpoint knows nothing of this: `held` is as it was."""
         ...
 
 
@@ -30,11 +30,15 @@ class Carried(Protocol):
 class TrainState:
     """What the loop carries from step to step, and what a checkpoint holds besides weights and moments.
 
-    tokens: positions seen that were not padding, over all ranks. cursor: one counter per data source. carried: by name.
+    tokens: positions seen that were not padding, over all ranks. logical_updates: optimizer steps in units of one at
+    the logical batch, the sum of every step's kappa. batch: sequences of the last step, None before the first. cursor:
+    one counter per data source. carried: by name.
     """
 
     engine: "Engine"
     tokens: int = 0
     step: int = 0
+    logical_updates: float = 0.0
+    batch: int | None = None
     cursor: Mapping[str, int] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)

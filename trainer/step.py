@@ -7,30 +7,49 @@ from triptych.kernels.philox import Stream
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.scaling.scaling import Scaling
 from triptych.trainer.seams import Data, Objective, Rows
 from triptych.trainer.state import TrainState
 
 
 def train_step(
-    state: TrainState, config: FitConfig, *, data: Data, objective: Objective, stream: Stream, groups: Groups
+    state: TrainState,
+    config: FitConfig,
+    *,
+    scaling: Scaling,
+    data: Data,
+    objective: Objective,
+    stream: Stream,
+    groups: Groups,
 ) -> StepRecord:
-    """Take the next logical batch, its gradient and an optimizer step; advances `state` in place."""
+    """Take the next sequences, as many as are due, their gradient and an optimizer step; advances `state` in place."""
     started = time.perf_counter()
-    batch, cursor = data.batch(state.cursor, config.logical_batch, groups.data_rank, groups.num_data_ranks)
-    batch = batch.to(groups.device)
-    metrics = state.engine.forward_backward(micro_batches(batch, config.micro_batch_per_dp_rank), objective, stream)
-    batch_tokens = int(groups.sum_over_data(batch.num_tokens.clone()))
-    tokens = state.tokens + batch_tokens
-    learning_rate = config.optimizer.peak_learning_rate * config.learning_rate.factor(tokens, config.total_tokens)
-    gradient_norm = state.engine.step(learning_rate)
-    state.tokens, state.step, state.cursor = tokens, state.step + 1, cursor
+    size, values = scaling.sizes.at(state.tokens, state.batch), scaling.values
+    rows, cursor = data.batch(state.cursor, size, groups.data_rank, groups.num_data_ranks)
+    rows = rows.to(groups.device)
+    metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
+    batch_tokens = int(groups.sum_over_data(rows.num_tokens.clone()))
+    # In the middle of the batch, so that the mean of the schedule over the run does not depend on how it is cut.
+    schedule = config.learning_rate.factor(state.tokens + batch_tokens / 2, config.total_tokens)
+    kappa = values.kappa(size)
+    state.logical_updates += kappa
+    if state.batch is not None and state.batch != size:
+        state.engine.scale_second_moments(values.second_moment_factor(state.batch, size))
+    gradient_norm = state.engine.step(
+        values.step_values(size, schedule),
+        clipping=values.clipping(config.engine.gradient_clipping, size),
+        num_updates=state.logical_updates / kappa,
+    )
+    state.tokens, state.step, state.cursor, state.batch = state.tokens + batch_tokens, state.step + 1, cursor, size
     return StepRecord(
         step=state.step,
-        tokens=tokens,
+        tokens=state.tokens,
         total_tokens=config.total_tokens,
         batch_tokens=batch_tokens,
+        batch=size,
+        kappa=kappa,
         seconds=time.perf_counter() - started,
-        learning_rate=learning_rate,
+        learning_rate=values.learning_rate(size, schedule),
         gradient_norm=gradient_norm,
         metrics=metrics,
     )

@@ -25,7 +25,7 @@ class WeightedSource:
 
 
 class Mixture:
-    """Logical batches from weighted sources, shuffled anew each epoch (the Data seam).
+    """Batches from weighted sources, shuffled anew each epoch (the Data seam).
 
     copies: 2 gives every sequence twice in a row, as complement pairs need; else 1.
     """
@@ -51,7 +51,7 @@ class Mixture:
         """
         if size % (num_ranks * self._copies):
             raise ValueError(
-                f"logical_batch {size} does not divide into {num_ranks} data-parallel ranks with {self._copies} "
+                f"a batch of {size} does not divide into {num_ranks} data-parallel ranks with {self._copies} "
                 f"copies each; use a multiple of {num_ranks * self._copies}"
             )
         names = list(self._sources)
@@ -61,15 +61,15 @@ class Mixture:
         per_rank = size // num_ranks
         slots = np.arange(rank * per_rank, (rank + 1) * per_rank)
         drawn = slots // self._copies
-        batch = self._build(choices[drawn], places[drawn], slots, size, int(counts.sum()) * self._copies)
+        batch = self._build(choices[drawn], places[drawn], slots + int(counts.sum()) * self._copies)
         return batch, dict(zip(names, after.tolist(), strict=True))
 
     def rows(self, name: str, indices: NDArray[np.int64], epoch: int = 0) -> Batch:
-        """The given sequences of one source, in order, as one logical batch: for evaluation, without shuffling."""
+        """The given sequences of one source, in order, as one batch: for evaluation, without shuffling."""
         number = list(self._sources).index(name)
         size = len(indices)
         samples = np.stack([np.full(size, source_id(name)), indices, np.full(size, epoch)], axis=1)
-        return self._assemble(np.full(size, number), samples, np.arange(size), size, int(indices[0]) if size else 0)
+        return self._assemble(np.full(size, number), samples, indices * self._copies)
 
     def num_sequences(self, name: str) -> int:
         """Sequences in one epoch of a source."""
@@ -94,9 +94,7 @@ class Mixture:
         self,
         choices: NDArray[np.int64],
         places: NDArray[np.int64],
-        slots: NDArray[np.int64],
-        size: int,
-        first_slot: int,
+        numbers: NDArray[np.int64],
     ) -> Batch:
         samples = np.empty((len(choices), 3), np.int64)
         for number, (name, entry) in enumerate(self._sources.items()):
@@ -105,7 +103,7 @@ class Mixture:
             samples[mine] = np.stack(
                 [np.full(len(epochs), source_id(name)), self._shuffled(name, within, epochs), epochs], axis=1
             )
-        return self._assemble(choices, samples, slots, size, first_slot)
+        return self._assemble(choices, samples, numbers)
 
     def _shuffled(self, name: str, within: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
         indices = np.empty_like(within)
@@ -119,9 +117,7 @@ class Mixture:
         self,
         choices: NDArray[np.int64],
         samples: NDArray[np.int64],
-        slots: NDArray[np.int64],
-        size: int,
-        first_slot: int,
+        numbers: NDArray[np.int64],
     ) -> Batch:
         sources = [entry.source for entry in self._sources.values()]
         rows = [sources[choice].sequence(int(index)) for choice, index in zip(choices, samples[:, 1], strict=True)]
@@ -129,8 +125,6 @@ class Mixture:
             tokens_BS=torch.from_numpy(np.stack([tokens for tokens, _ in rows])),
             roles_BS=torch.from_numpy(np.stack([roles for _, roles in rows])),
             samples_B3=torch.from_numpy(samples),
-            copies_B=torch.from_numpy(slots % self._copies),
-            slots_B=torch.from_numpy(slots),
-            logical_size=size,
-            first_slot=first_slot,
+            copies_B=torch.from_numpy(numbers % self._copies),
+            numbers_B=torch.from_numpy(numbers),
         )

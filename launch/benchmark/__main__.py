@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", help="name of a run, e.g. trimodal_320m")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE", help="repeatable")
-    parser.add_argument("--micro-batches", type=int, help="per step and data rank, instead of the run's logical batch")
+    parser.add_argument("--micro-batches", type=int, help="per step and data rank, instead of the run's batch")
     parser.add_argument("--warmup", type=int, default=3, help="steps before the clock runs")
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--trace", action="store_true", help="profile one more step and write its trace")

@@ -91,12 +91,12 @@ def matmul_tflops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _sized(run: TrimodalRun, world_size: int, num_micro_batches: int | None) -> TrimodalRun:
-    """With a logical batch of so many micro-batches on each data-parallel rank; as it is for None."""
+    """With a batch of so many micro-batches on each data-parallel rank; as it is for None."""
     if num_micro_batches is None:
         return run
     data_ranks = world_size // run.fit.parallel.model_ranks
-    logical_batch = num_micro_batches * run.fit.micro_batch_per_dp_rank * max(1, data_ranks)
-    return dataclasses.replace(run, fit=dataclasses.replace(run.fit, logical_batch=logical_batch))
+    batch = num_micro_batches * run.fit.micro_batch_per_dp_rank * max(1, data_ranks)
+    return dataclasses.replace(run, fit=dataclasses.replace(run.fit, physical_batch=batch))
 
 
 def _profile(bench: Bench, path: Path) -> Breakdown:

@@ -18,11 +18,14 @@ from triptych.data_pipelines.vocabulary import MODALITIES, Modality
 from triptych.kernels.philox import Stream
 from triptych.launch.benchmark.synthetic import synthetic_mixture
 from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.parameterization import ParameterKind
 from triptych.models.sharding import sharding_of, whole_shape
 from triptych.models.trimodal.flops import Flops, forward_flops, recomputed_flops, training_flops, with_dense_head
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.objectives.masked_diffusion import NO_LABEL, DiffusionTargets, MaskedDiffusion
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.scaling.rules import AdamWValues
+from triptych.trainer.scaling.scaling import scaling_of
 from triptych.trainer.seams import LossTerms, Objective, Rows
 from triptych.trainer.state import TrainState
 from triptych.trainer.step import train_step
@@ -46,11 +49,13 @@ class Operations:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Measurement:
-    """What the timed steps came to. seconds: of each step, on the first process. part_seconds: mean over the steps.
-    tokens: positions that are not padding, over all of them. losses: of every step, also those that warmed up.
-    peak_bytes: the most that was allocated on one device, reserved included what the allocator kept; None on CPU.
+    """What the timed steps came to. batch: sequences per step. seconds: of each step, on the first process.
+    part_seconds: mean over the steps. tokens: positions that are not padding, over all of them. losses: of every step,
+    also those that warmed up. peak_bytes: the most that was allocated on one device, reserved included what the
+    allocator kept; None on CPU.
     """
 
+    batch: int
     seconds: list[float]
     part_seconds: dict[str, float]
     tokens: int
@@ -106,9 +111,11 @@ class Bench:
         self.counts = Counts()
         chunks = run.build_chunks(groups)
         self.num_parameters = _num_parameters(chunks, groups)
-        engine = Engine(chunks, run.fit.engine, run.fit.optimizer, groups)
+        engine = Engine(chunks, run.fit.engine, groups)
         timed: Any = _TimedEngine(engine, self)  # the two methods that a step calls
         self._state = TrainState(engine=timed)
+        self._scaling = scaling_of(run.fit, run.facts, groups.layout, groups.num_data_ranks)
+        self.batch = self._scaling.sizes.at(0, None)
         self._data = _TimedData(synthetic_mixture(run), self)
         self._objective = _CountingObjective(run.build_objective(groups=groups), self)
         self._stream = Stream(seed=run.fit.seed)
@@ -120,6 +127,7 @@ class Bench:
         record = train_step(
             self._state,
             self.run.fit,
+            scaling=self._scaling,
             data=self._data,
             objective=self._objective,
             stream=self._stream,
@@ -149,6 +157,7 @@ def measure(bench: Bench, *, num_warmup: int, num_steps: int, report: Callable[[
     tokens, positions = _over_data_ranks(bench, [sum(bench.counts.lengths), sum(bench.counts.sizes)])
     cuda = bench.groups.device.type == "cuda"
     return Measurement(
+        batch=bench.batch,
         seconds=seconds,
         part_seconds={part: total / num_steps for part, total in bench.clock.seconds.items()},
         tokens=int(tokens),
@@ -215,9 +224,9 @@ class _TimedEngine:
         with self._bench.clock.part("forward_backward"):
             return self._engine.forward_backward(micro_batches, objective, stream)
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, values: Mapping[ParameterKind, AdamWValues], *, clipping: float, num_updates: float) -> float:
         with self._bench.clock.part("step"):
-            return self._engine.step(learning_rate)
+            return self._engine.step(values, clipping=clipping, num_updates=num_updates)
 
 
 class _TimedData:

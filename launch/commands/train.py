@@ -1,17 +1,22 @@
 """`triptych train`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
+from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.display import Display
 from triptych.launch.environment import placement
 from triptych.launch.many_processes import all_processes
 from triptych.launch.run_directory import RunDirectory
+from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.refusal import require_layout
+from triptych.trainer.scaling.scaling import findings, planned_batches, scaling_of
 
 
 def train(
@@ -20,21 +25,22 @@ def train(
     settings: Sequence[str],
     *,
     resume: bool,
-    describe: bool,
+    show: Literal["description", "explanation"] | None,
     world_size: int | None,
     command: str,
 ) -> None:
-    """Train a named run, go on with it, or describe it. A resumed run keeps the settings that it was started with,
-    `settings` on top. world_size: describe the run on so many processes, instead of as many as there are.
+    """Train a named run, go on with it, or show what it is. A resumed run keeps the settings that it was started with,
+    `settings` on top. world_size: show the run on so many processes, instead of as many as there are.
 
     ValueError for a layout that does not fit, before any process group is opened.
     """
     place = placement()
     processes = all_processes(place)
     with processes.failing_together():
-        if world_size is not None and (not describe or world_size < 1):
+        if world_size is not None and (show is None or world_size < 1):
             raise ValueError(
-                "--world-size is a number of processes for --describe; add that, or start them with torchrun"
+                "--world-size is a number of processes for --describe or --explain; add one, or start them with "
+                "torchrun"
             )
         directory = RunDirectory(folder=run_dir or Path("runs") / name)
         run = with_settings(directory.read() if resume else named_run(name), settings)
@@ -43,12 +49,11 @@ def train(
                 f"{directory.folder} holds the run {run.name}, not {name}; name that run, or another --run-dir"
             )
         require_layout(run.plan(world_size or place.world_size))
-        if describe:
-            from triptych.launch.commands.description import print_description
-
+        if show is not None:
             if place.rank == 0:
-                print_description(run, world_size or place.world_size, Console())
+                _print(show, run, world_size or place.world_size)
             return
+        _require_sound_batches(run, run.plan(place.world_size), warn=place.rank == 0)
         from triptych.launch.training import train as train_run
         from triptych.trainer.parallel.groups import process_groups
 
@@ -66,3 +71,25 @@ def train(
         if outcome.stopped and place.rank == 0:
             resuming = f"triptych train {name} --run-dir {directory.folder} --resume"
             print(f"stopped at {outcome.tokens:,} tokens; go on with: {resuming}")
+
+
+def _require_sound_batches(run: TrimodalRun, plan: Plan, *, warn: bool) -> None:
+    """ValueError for a planned batch that the scaling rule cannot take; warnings for what it was not derived for."""
+    scaling = scaling_of(run.fit, run.facts, plan.layout, plan.data_ranks)
+    for batch in dict.fromkeys(batch for _, batch in planned_batches(run.fit, scaling)):
+        for finding in findings(run.fit, run.facts, batch):
+            if finding.severity == "error":
+                raise ValueError(f"a batch of {batch}: {finding.text}")
+            if warn:
+                print(f"triptych: warning: a batch of {batch}: {finding.text}", file=sys.stderr)
+
+
+def _print(show: Literal["description", "explanation"], run: TrimodalRun, world_size: int) -> None:
+    if show == "description":
+        from triptych.launch.commands.description import print_description
+
+        print_description(run, world_size, Console())
+    else:
+        from triptych.launch.commands.explanation import print_explanation
+
+        print_explanation(run, world_size, Console())

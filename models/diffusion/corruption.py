@@ -3,6 +3,7 @@
 Shape legend: B sequences, S positions, 3 modalities in the order of MODALITIES.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,24 +52,32 @@ class Corruption:
     weights_B3: Tensor
 
 
-def stratified_times(batch: Batch, stream: Stream, rows_per_time: int) -> Tensor:
-    """float64 [B] in (0, 1): t of each row, stratified over the logical batch.
+def stratified_times(batch: Batch, stream: Stream, *, num_strata: int, rows_per_time: int) -> Tensor:
+    """float64 [B] in (0, 1): t of each row, stratified over every `num_strata` times of the run, wherever its batches
+    begin and end.
 
-    t = frac((k + u)/n + shift), with k = slot // rows_per_time one of n = logical_size // rows_per_time strata, u the
-    row's own draw and shift one draw for the logical batch, which makes every single row's t uniform. rows_per_time:
-    1, or 2 where slots 2k and 2k+1 hold a pair that shares its t. ValueError if the logical batch does not divide.
+    t = frac((k + u)/n + shift), with k one of n = `num_strata` strata, u the row's own draw and shift one draw for the
+    n times, which makes every single row's t uniform. Consecutive rows take strata a golden section of n apart, so that
+    a part of them is spread almost as evenly as the whole. rows_per_time: 1, or 2 where rows 2k and 2k+1 of the run are
+    a pair that shares its t.
 
-    Low-discrepancy times: MDLM (arXiv 2406.07524), VDM (arXiv 2107.00630, appendix I.1).
+    Low-discrepancy times: MDLM (arXiv 2406.07524), VDM (arXiv 2107.00630, appendix I.1), over a batch. Over the run, so
+    that a change of batch leaves every row's noise as it was, is our choice.
     """
-    if batch.logical_size % rows_per_time:
-        raise ValueError(f"a logical batch of {batch.logical_size} rows cannot hold complement pairs; make it even")
-    num_strata = batch.logical_size // rows_per_time
     draws_B = stream.uniform(Purpose.TIME, batch.samples_B3, 1)[:, 0]
-    first = torch.tensor(batch.first_slot, dtype=torch.int64, device=draws_B.device)
-    shift = stream.at(Purpose.TIME_SHIFT, first)
-    strata_B = (batch.slots_B - batch.copies_B) // rows_per_time  # a twin has its original's stratum
-    times_B = torch.frac((strata_B + draws_B) / num_strata + shift)
-    return times_B.clamp(_SMALLEST_TIME, 1 - _SMALLEST_TIME)
+    times_B = (batch.numbers_B - batch.copies_B) // rows_per_time  # a twin has its original's time
+    shifts_B = stream.at(Purpose.TIME_SHIFT, times_B // num_strata)
+    strata_B = times_B % num_strata * _golden_stride(num_strata) % num_strata
+    return torch.frac((strata_B + draws_B) / num_strata + shifts_B).clamp(_SMALLEST_TIME, 1 - _SMALLEST_TIME)
+
+
+def _golden_stride(number: int) -> int:
+    """The number nearest to number * 0.618 that has no factor in common with it."""
+    target = number * (math.sqrt(5) - 1) / 2
+    return min(
+        (stride for stride in range(1, number + 1) if math.gcd(stride, number) == 1),
+        key=lambda stride: abs(stride - target),
+    )
 
 
 def levels_and_weights(times_B: Tensor, copies_B: Tensor, schedules: ModalitySchedules) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def test_the_plan_has_the_runs_numbers():
     settings = ["fit.parallel.tensor=2", "fit.engine.zero_stage=2", "objective.pairing=complement"]
     plan = with_settings(named_run("trimodal_demo"), settings).plan(8)
     assert (plan.layout.tensor, plan.world_size, plan.zero_stage, plan.rows_together) == (2, 8, 2, 2)
-    assert (plan.logical_batch, plan.micro_batch, plan.precision) == (16, 16, "fp32")
+    assert (plan.batch, plan.micro_batch, plan.precision) == (16, 16, "fp32")
     assert plan.model.vocabulary_sizes == (1171, 1025, 65, 65)
 
 

@@ -15,6 +15,7 @@ VERBS = [
     [],
     ["demo"],
     ["train"],
+    ["sweep"],
     ["sample"],
     ["evaluate"],
     ["data"],

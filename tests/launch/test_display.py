@@ -125,6 +125,8 @@ def test_the_reporter_averages_the_last_steps():
                 tokens=step * 100,
                 total_tokens=300,
                 batch_tokens=100,
+                batch=4,
+                kappa=1.0,
                 seconds=seconds,
                 learning_rate=0.1,
                 gradient_norm=1.0,

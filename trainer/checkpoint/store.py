@@ -82,7 +82,8 @@ class CheckpointStore:
         header = Header(
             tokens=state.tokens,
             step=state.step,
-            num_updates=state.engine.num_updates,
+            logical_updates=state.logical_updates,
+            batch=state.batch,
             cursor=dict(state.cursor),
             identity=self._identity,
         )
@@ -106,8 +107,8 @@ class CheckpointStore:
             require_parameters(folder, document, wanted_shapes(parts, self._ranks))
         for parts in (held, modules):
             fill(parts, folder, document, self._ranks)
-        state.engine.finish_load(document.header.num_updates)
         state.tokens, state.step = document.header.tokens, document.header.step
+        state.logical_updates, state.batch = document.header.logical_updates, document.header.batch
         state.cursor = dict(document.header.cursor)
         self._saved_tokens = self._on_disk = state.tokens
 

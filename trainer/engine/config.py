@@ -15,6 +15,7 @@ class EngineConfig:
 
     zero_stage: 0 keeps the optimizer whole on every data-parallel rank, 1 shards it, 2 the gradients too. precision: of
     parameters and activations; master weights, moments and the accumulation of gradients are fp32 either way.
+    gradient_clipping: largest norm of the gradient at the logical batch; 0 is no limit.
     """
 
     zero_stage: Literal[0, 1, 2] = 1

@@ -10,6 +10,7 @@ from deepspeed.utils import lazy_init_hp_params_optimizer_state
 from torch import Tensor, nn
 
 from triptych.kernels.philox import Stream
+from triptych.models.parameterization import ParameterKind
 from triptych.models.sharding import sharding_of, whole_shape
 from triptych.trainer.checkpoint.boxes import boxes_of_range
 from triptych.trainer.checkpoint.shards import Held, State
@@ -18,8 +19,9 @@ from triptych.trainer.engine.gradients import clip_gradients
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule, Prepared
 from triptych.trainer.metrics import MetricAccumulator
-from triptych.trainer.optimizer import AdamWConfig, build_adamw, set_learning_rate
+from triptych.trainer.optimizer import build_adamw, set_hyper_parameters
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.scaling.rules import AdamWValues
 from triptych.trainer.seams import LossTerms, Objective, Rows
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -32,9 +34,7 @@ class Engine:
     off, so that any number of micro-batches can make up a logical batch and every `step` is a boundary.
     """
 
-    def __init__(
-        self, chunks: Sequence[nn.Module], config: EngineConfig, optimizer: AdamWConfig, groups: Groups
-    ) -> None:
+    def __init__(self, chunks: Sequence[nn.Module], config: EngineConfig, groups: Groups) -> None:
         if groups.device.type == "cpu":
             # Its shared-memory all-reduce is compiled at start (half a minute, needs a compiler) and gloo does without.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -45,7 +45,7 @@ class Engine:
         self._config = config
         self._groups = groups
         model = self.chunks[0] if len(self.chunks) == 1 else nn.ModuleList(self.chunks)
-        adamw = build_adamw(model, optimizer)
+        adamw = build_adamw(model)
         # DeepSpeed puts flat partitions in the place of these.
         groups_of_parameters = [list(group["params"]) for group in adamw.param_groups]
         self._deepspeed: Any
@@ -95,22 +95,30 @@ class Engine:
             self._deepspeed.backward(terms.sum * scale, scale_wrt_gas=False)
             yield terms
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update, clear the gradients; returns the gradient norm before clipping."""
-        set_learning_rate(self._deepspeed.optimizer.param_groups, learning_rate)
+    def step(self, values: Mapping[ParameterKind, AdamWValues], *, clipping: float, num_updates: float) -> float:
+        """Clip to a norm of at most `clipping` (0: no limit), update, clear the gradients; returns the gradient norm
+        before clipping.
+
+        num_updates: of Adam's bias correction 1 - beta^n, this update among them. Where betas change with the batch it
+        is no whole number: n is counted in updates of the present size.
+        """
+        set_hyper_parameters(self._deepspeed.optimizer.param_groups, values)
+        for moments in self._moments().values():
+            moments["step"].fill_(num_updates - 1)  # the optimizer adds one
         if self._config.zero_stage:
+            self._deepspeed.optimizer.clip_grad = clipping
             self._deepspeed.step()
             return float(self._deepspeed.get_global_grad_norm())
         self._deepspeed.buffered_allreduce_fallback(elements_per_buffer=REDUCE_BUCKET_ELEMENTS)
         parameters = [parameter for _, parameter in self.named_parameters()]
-        norm = clip_gradients(parameters, self._config.gradient_clipping, self._groups)
+        norm = clip_gradients(parameters, clipping, self._groups)
         self._deepspeed.step()
         return norm
 
-    @property
-    def num_updates(self) -> int:
-        """Optimizer steps taken, which Adam's bias correction needs."""
-        return int(next(iter(self._moments().values()))["step"])
+    @torch.no_grad()
+    def scale_second_moments(self, factor: float) -> None:
+        """Multiply Adam's averages of squared gradients."""
+        torch._foreach_mul_([moments["exp_avg_sq"] for moments in self._moments().values()], factor)
 
     def held(self) -> State:
         """What this rank holds of the fp32 weights and moments, as boxes of whole parameters, to be read or written in
@@ -128,11 +136,6 @@ class Engine:
         return {
             name: self._held(parameter, parameter.detach().view(-1), 0) for name, parameter in self.named_parameters()
         }
-
-    def finish_load(self, num_updates: int) -> None:
-        """Call after `held` and `module_weights` have been filled."""
-        for moments in self._moments().values():
-            moments["step"].fill_(num_updates)
 
     def _held(self, parameter: nn.Parameter, flat: Tensor | None, start: int) -> Held:
         sharding, tensor = sharding_of(parameter), self._groups.collection.tp

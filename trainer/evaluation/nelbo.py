@@ -17,7 +17,7 @@ from triptych.kernels.philox import Stream
 from triptych.trainer.seams import Objective
 
 LAST_EPOCH = 2**16 - 1
-SLOTS_PER_DRAW = 2**30  # far more rows than any evaluation has, so draws share no shift of the time grid
+ROWS_PER_DRAW = 2**30  # far more rows than any evaluation has, so draws share no shift of the time grid
 MAX_DRAWS = 256
 
 
@@ -40,12 +40,12 @@ def redraw(batch: Batch, draw: int) -> Batch:
 
     The epoch of each row's sample key becomes LAST_EPOCH - draw: training counts epochs up from zero and never gets
     there, so evaluation noise is independent of all training noise under the same seed, even on training sequences.
-    `first_slot` moves by SLOTS_PER_DRAW, so that the stratified time grid is shifted anew as well: otherwise a row
+    The rows' numbers move by ROWS_PER_DRAW, so that the stratified time grid is shifted anew as well: otherwise a row
     would keep its time in every draw.
     """
     samples_B3 = batch.samples_B3.clone()
     samples_B3[:, 2] = LAST_EPOCH - draw
-    return replace(batch, samples_B3=samples_B3, first_slot=batch.first_slot + draw * SLOTS_PER_DRAW)
+    return replace(batch, samples_B3=samples_B3, numbers_B=batch.numbers_B + draw * ROWS_PER_DRAW)
 
 
 def fixed_noise_metrics(

@@ -71,8 +71,8 @@ class MaskedDiffusionConfig:
     pairing: "complement" where the data yields each sequence twice, the second time as copy 1; then the pair shares
     its t. head_capacity: the head's rows come in multiples of this fraction of a micro-batch's positions, per
     modality and at least one, so that shapes repeat; more masked tokens take more multiples, none is dropped.
-    num_noise_bins: of the metrics, equal parts of the mask probability. ValueError for a fraction outside (0, 1] or
-    no bin.
+    num_noise_bins: of the metrics, equal parts of the mask probability. num_time_strata: over how many times in a row,
+    one to a row or a pair, t is stratified. ValueError for a fraction outside (0, 1], no bin or no stratum.
     """
 
     schedules: ModalitySchedules = field(default_factory=ModalitySchedules)
@@ -81,12 +81,15 @@ class MaskedDiffusionConfig:
     pairing: Literal["independent", "complement"] = "independent"
     head_capacity: float = 0.125
     num_noise_bins: int = 5
+    num_time_strata: int = 256
 
     def __post_init__(self) -> None:
         if not 0 < self.head_capacity <= 1:
             raise ValueError(f"head_capacity {self.head_capacity} is outside (0, 1]; 0.125 is usual")
         if self.num_noise_bins < 1:
             raise ValueError(f"num_noise_bins {self.num_noise_bins} is below 1; 5 is usual")
+        if self.num_time_strata < 1:
+            raise ValueError(f"num_time_strata {self.num_time_strata} is below 1; 256 is usual")
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -120,14 +123,11 @@ class MaskedDiffusion:
         self._tensor_group = tensor_group
 
     def prepare(self, batch: Batch, stream: Stream) -> tuple[DiffusionInputs, DiffusionTargets]:
-        """Corrupts the batch. The noise of a row depends on its key, its slot and the logical batch's size alone.
-
-        ValueError if pairs are asked for and the logical batch is odd.
-        """
+        """Corrupts the batch. The noise of a row depends on its key and its number in the run alone."""
         rows_per_time = 2 if self.config.pairing == "complement" else 1
         corruption = corrupt(
             batch,
-            stratified_times(batch, stream, rows_per_time),
+            stratified_times(batch, stream, num_strata=self.config.num_time_strata, rows_per_time=rows_per_time),
             schedules=self.config.schedules,
             condition=self.config.condition,
             vocabulary=self.vocabulary,

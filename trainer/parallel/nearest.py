@@ -23,7 +23,7 @@ class Field(Enum):
     STAGE_LAYERS = "fit.parallel.stage_layers"
     ZERO_STAGE = "fit.engine.zero_stage"
     VOCABULARY_MULTIPLE = "model.vocabulary_multiple"
-    LOGICAL_BATCH = "fit.logical_batch"
+    BATCH = "the batch"
     MICRO_BATCH = "fit.micro_batch_per_dp_rank"
 
 
@@ -91,7 +91,7 @@ def _plain(plan: Plan, is_legal: Callable[[Plan], bool]) -> Change:
     if not _legal(plan, change, is_legal) and plan.zero_stage == 0:
         change[Field.ZERO_STAGE] = 1
     if not _legal(plan, change, is_legal):
-        change[Field.LOGICAL_BATCH] = next(iter(_values(changed(plan, change), Field.LOGICAL_BATCH)))
+        change[Field.BATCH] = next(iter(_values(changed(plan, change), Field.BATCH)))
     assert _legal(plan, change, is_legal), (plan, change)
     return change
 
@@ -110,7 +110,7 @@ def _current(plan: Plan, field: Field) -> Any:
 
 
 def _candidates(plan: Plan, field: Field) -> Iterable[Any]:
-    if field in (Field.LOGICAL_BATCH, Field.MICRO_BATCH) and plan.data_ranks == 0:
+    if field in (Field.BATCH, Field.MICRO_BATCH) and plan.data_ranks == 0:
         return ()
     match field:
         case Field.WORLD_SIZE:
@@ -128,7 +128,7 @@ def _candidates(plan: Plan, field: Field) -> Iterable[Any]:
             return (1, 2, 0)
         case Field.VOCABULARY_MULTIPLE:
             return (math.lcm(plan.layout.tensor, 2),)
-        case Field.LOGICAL_BATCH:
+        case Field.BATCH:
             return _batches(plan)
         case Field.MICRO_BATCH:
             return _divisors(max(1, plan.rows_per_rank))
@@ -136,11 +136,8 @@ def _candidates(plan: Plan, field: Field) -> Iterable[Any]:
 
 def _batches(plan: Plan) -> Iterable[int]:
     """Multiples, near the plan's batch, of what it must divide into."""
-    per_rank = plan.rows_together
-    if plan.layout.pipeline > 1:
-        per_rank = math.lcm(per_rank, plan.micro_batch * (plan.layout.pipeline if plan.layout.virtual > 1 else 1))
-    unit = plan.data_ranks * per_rank
-    near = plan.logical_batch // unit
+    unit = plan.batch_unit
+    near = plan.batch // unit
     return [unit * number for number in range(max(1, near - 1), near + 4)]
 
 

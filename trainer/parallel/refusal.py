@@ -23,7 +23,7 @@ def require_layout(plan: Plan) -> None:
     problem = first_problem(plan)
     if problem is not None:
         changes = nearest_changes(plan, problem.fields, is_legal)
-        raise ValueError(f"{problem.text}; nearest that can run: {_described(changes)}")
+        raise ValueError(f"{problem.text}; nearest that can run: {_described(changes, plan)}")
 
 
 def is_legal(plan: Plan) -> bool:
@@ -95,24 +95,24 @@ def _batch(plan: Plan) -> Iterator[Problem]:
     0.16.1, `forward_backward_pipelining_with_interleaving`).
     """
     layout, rows = plan.layout, plan.rows_per_rank
-    if plan.logical_batch % (plan.data_ranks * plan.rows_together):
+    if plan.batch % (plan.data_ranks * plan.rows_together):
         together = f" in parts of {plan.rows_together}" if plan.rows_together > 1 else ""
         yield Problem(
-            text=f"fit.logical_batch={plan.logical_batch} does not divide into {plan.data_ranks} data-parallel "
+            text=f"fit.{plan.batch_setting}={plan.batch} does not divide into {plan.data_ranks} data-parallel "
             f"ranks{together}",
-            fields=(Field.LOGICAL_BATCH,),
+            fields=(Field.BATCH,),
         )
     elif layout.pipeline > 1 and rows > plan.micro_batch and rows % plan.micro_batch:
         yield Problem(
             text=f"fit.micro_batch_per_dp_rank={plan.micro_batch} does not divide {rows} sequences per data-parallel "
             "rank, and a pipeline needs equal micro-batches",
-            fields=(Field.MICRO_BATCH, Field.LOGICAL_BATCH),
+            fields=(Field.MICRO_BATCH, Field.BATCH),
         )
     elif layout.virtual > 1 and plan.micro_batches % layout.pipeline:
         yield Problem(
             text=f"fit.parallel.virtual={layout.virtual} needs micro-batches in groups of pipeline={layout.pipeline}, "
             f"there are {plan.micro_batches} (of fit.micro_batch_per_dp_rank={plan.micro_batch})",
-            fields=(Field.MICRO_BATCH, Field.LOGICAL_BATCH, Field.VIRTUAL, Field.PIPELINE),
+            fields=(Field.MICRO_BATCH, Field.BATCH, Field.VIRTUAL, Field.PIPELINE),
         )
 
 
@@ -138,8 +138,9 @@ def _engine(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _described(changes: list[Change]) -> str:
+def _described(changes: list[Change], plan: Plan) -> str:
     """Settings as they are written after --set, values of the same one together."""
+    batch = f"fit.{plan.batch_setting}"
     alone: dict[Field, list[Any]] = {}
     together: list[str] = []
     for change in changes:
@@ -147,9 +148,13 @@ def _described(changes: list[Change]) -> str:
             ((field, value),) = change.items()
             alone.setdefault(field, []).append(value)
         else:
-            together.append(" with ".join(f"{field.value}={_text(value)}" for field, value in change.items()))
-    named = [f"{field.value}={' or '.join(map(_text, sorted(values)))}" for field, values in alone.items()]
+            together.append(" with ".join(f"{_path(field, batch)}={_text(value)}" for field, value in change.items()))
+    named = [f"{_path(field, batch)}={' or '.join(map(_text, sorted(values)))}" for field, values in alone.items()]
     return ", ".join(named + together)
+
+
+def _path(field: Field, batch: str) -> str:
+    return batch if field is Field.BATCH else field.value
 
 
 def _text(value: object) -> str:

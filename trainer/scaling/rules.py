@@ -31,6 +31,9 @@ DecayForm = Literal["coupled", "independent"]
 PAPER_GAMMA = 0.44
 COMPLETED_P_GAMMA = 1.0
 
+ROUNDING = 1e-9
+"""How near a limit counts as on it: 10 is 1 / (1 - 0.9), which floating point puts a little above."""
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class AdamWValues:
@@ -44,7 +47,9 @@ class AdamWValues:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class RMSPropValues:
-    """What RMSProp is given; `alpha` is torch's name for the decay of the second moment."""
+    """What RMSProp is given; `alpha` is torch's name for the decay of the second moment. torch adds the decay times the
+    weights to the gradient.
+    """
 
     learning_rate: float
     alpha: float
@@ -74,20 +79,24 @@ def logical_batch(*, base_batch: float, tokens: float, base_tokens: float, gamma
 
 
 def scale_beta(beta: float, factor: float, form: BetaForm = "power") -> float:
-    """A moment's decay at `factor` times the batch. ValueError where the linear form leaves [0, 1)."""
-    if form == "power":
+    """A moment's decay at `factor` times the batch. ValueError where the linear form leaves (0, 1).
+
+    0, no moment at all, stays 0 in both forms.
+    """
+    if form == "power" or beta == 0:
         return beta**factor
-    if factor * (1 - beta) > 1:
+    scaled = 1 - factor * (1 - beta)
+    if scaled < ROUNDING:
         raise ValueError(
-            f"beta {beta:g} has no linear form at {factor:g} times the batch, which must be at most "
-            f"{1 / (1 - beta):g}; lower the physical batch, or use the power form"
+            f"beta {beta:g} has no linear form at {factor:g} times the batch, only below {1 / (1 - beta):g} times; "
+            "lower fit.physical_batch, or set fit.scaling.betas=power"
         )
-    return 1 - factor * (1 - beta)
+    return scaled
 
 
 def unscale_beta(beta: float, factor: float, form: BetaForm = "power") -> float:
     """Inverse of `scale_beta`."""
-    return beta ** (1 / factor) if form == "power" else 1 - (1 - beta) / factor
+    return scale_beta(beta, 1 / factor, form)
 
 
 def scale_adamw(
@@ -108,20 +117,20 @@ def unscale_adamw(
     values: AdamWValues, factor: float, *, betas: BetaForm = "power", decay: DecayForm = "coupled"
 ) -> AdamWValues:
     """Inverse of `scale_adamw`: the values at a batch `factor` times smaller."""
-    first, second = (unscale_beta(beta, factor, betas) for beta in values.betas)
-    return replace(scale_adamw(replace(values, betas=(0.0, 0.0)), 1 / factor, decay=decay), betas=(first, second))
+    return scale_adamw(values, 1 / factor, betas=betas, decay=decay)
 
 
-def scale_rmsprop(
-    values: RMSPropValues, factor: float, *, betas: BetaForm = "power", decay: DecayForm = "coupled"
-) -> RMSPropValues:
-    """RMSProp at `factor` times the batch: AdamW's rule without a first moment (Malladi et al. 2022)."""
+def scale_rmsprop(values: RMSPropValues, factor: float, *, betas: BetaForm = "power") -> RMSPropValues:
+    """RMSProp at `factor` times the batch: AdamW's rule without a first moment (Malladi et al. 2022).
+
+    Its decay stays: added to the gradient it is a term of the loss, which no batch changes.
+    """
     root = math.sqrt(factor)
-    return RMSPropValues(
+    return replace(
+        values,
         learning_rate=values.learning_rate * root,
         alpha=scale_beta(values.alpha, factor, betas),
         epsilon=values.epsilon / root,
-        weight_decay=values.weight_decay * (root if decay == "coupled" else factor),
     )
 
 
@@ -135,7 +144,9 @@ def scale_sgd(values: SGDValues, factor: float) -> SGDValues:
 def scale_ema_decay(decay: float, factor: float) -> float:
     """decay^kappa: the average's decay at `factor` times the batch, or over `factor` logical steps (arXiv 2307.13813).
 
-    Its error against `factor` small steps in a constant gradient g is -lr (kappa - (1 - rho^kappa) / (1 - rho)) g.
+    In a constant gradient g, `factor` small steps of an average that reads the weights before each update end at this
+    plus delta g, delta = -lr (kappa - (1 - rho^kappa) / (1 - rho)), about -lr (1 - rho) kappa (kappa - 1) / 2. Of one
+    that reads them after the update: as large to first order, with the other sign.
     """
     return decay**factor
 
@@ -181,9 +192,9 @@ def completed_p(kind: ParameterKind, ratio: ShapeRatio) -> Multipliers:
     """Complete(d)P's multipliers (arXiv 2512.22382; its table as three independent readers give it).
 
     The forward pass does its part elsewhere: residual branches times m_L^-alpha. Norm gains and other vectors do not
-    decay, so their factor on it is moot. Two entries are our reading: the query and key norms keep epsilon over width
-    (their gradient sums over heads), and take the depth factors of the layer they are in; the final norm's epsilon goes
-    down with width, as by "1 / width for all but the readout", where one reader has 1.
+    decay, so their factor on it is moot. The query and key norms keep epsilon over width, probably because their
+    gradient sums over heads. Two entries are our reading: those norms take the depth factors of the layer they are in;
+    the final norm's epsilon goes down with width, as by "1 / width for all but the readout", where one reader has 1.
     """
     width, depth, alpha = ratio.width, ratio.depth, ratio.depth_exponent
     rate_by_depth, epsilon_by_depth = depth ** (alpha - 1), depth**-alpha
@@ -236,39 +247,49 @@ def guards(
     """
     findings = []
     for name, beta in zip(("beta1", "beta2"), values.betas, strict=True):
-        if beta > 0:
-            findings += _beta_findings(name, beta, factor, form)
+        findings += _beta_findings(name, beta, factor, form)
     for decay in ema_decays:
-        if decay**factor < 0.5:
-            findings.append(_too_large(f"the average's decay {decay:g}^kappa is {decay**factor:.3g}", decay))
-    if minimum_steps is not None and steps < minimum_steps:
+        if decay > 0 and decay**factor < 0.5 - ROUNDING:
+            most = math.log(2) / -math.log(decay)
+            findings.append(_no_average(f"the average's decay {decay:g}^kappa is {decay**factor:.3g}", most))
+    if minimum_steps is not None and steps < minimum_steps * (1 - ROUNDING):
         findings.append(
             Finding(
                 severity="warning",
-                text=f"{steps:.0f} steps are under the critical {minimum_steps}: the loss will be above that of "
-                f"smaller batches; lower fit.physical_batch by {minimum_steps / steps:.2g} times",
+                text=f"{math.floor(steps)} steps are under the critical {minimum_steps}: the loss will be above that "
+                f"of smaller batches; {_at_most(factor * steps / minimum_steps)}",
             )
         )
     return findings
 
 
 def _beta_findings(name: str, beta: float, factor: float, form: BetaForm) -> list[Finding]:
-    limit = 1 / (1 - beta)
-    if form == "linear" and factor >= limit:
+    """None up to the logical batch, whatever the betas are there."""
+    if beta == 0 or factor <= 1:
+        return []
+    if form == "power":
+        scaled, what, most = beta**factor, f"{name}^kappa", math.log(2) / -math.log(beta)
+    else:
+        scaled, what, most = 1 - factor * (1 - beta), f"1-kappa(1-{name})", 0.5 / (1 - beta)
+    most = max(most, 1.0)
+    if form == "linear" and scaled < ROUNDING:
         text = (
-            f"kappa {factor:.3g} is not below 1/(1-{name}) = {limit:.3g}, where the linear form ends; lower "
-            "fit.physical_batch or set fit.scaling.betas=power"
+            f"kappa {factor:.3g} is not below 1/(1-{name}) = {1 / (1 - beta):g}, where the linear form ends; "
+            f"{_at_most(most)} or set fit.scaling.betas=power"
         )
         return [Finding(severity="error", text=text)]
-    if beta**factor < 0.5:
-        return [_too_large(f"{name}^kappa is {beta**factor:.3g}", beta)]
-    return []
+    return [_no_average(f"{what} is {scaled:.3g}", most)] if scaled < 0.5 - ROUNDING else []
 
 
-def _too_large(what: str, decay: float) -> Finding:
-    most = math.log(2) / -math.log(decay)
+def _no_average(what: str, most: float) -> Finding:
     return Finding(
         severity="warning",
-        text=f"{what}, under 0.5: a step no longer averages over others, which the rule presumes; lower "
-        f"fit.physical_batch to at most {most:.3g} times the logical batch",
+        text=f"{what}, under 0.5: a step no longer averages over others, which the rule presumes; {_at_most(most)}",
     )
+
+
+def _at_most(factor: float) -> str:
+    """Three digits, rounded down, so that the batch named is one that mends."""
+    unit = 10.0 ** (math.floor(math.log10(factor)) - 2)
+    digits = math.floor(factor / unit + ROUNDING) * unit
+    return f"lower fit.physical_batch to at most {digits:.6g} times the logical batch"

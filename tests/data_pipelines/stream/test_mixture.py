@@ -59,7 +59,7 @@ def test_ranks_hold_the_whole_batch_in_order(num_ranks, copies):
     parts = [data.batch({"source1": 4}, 24, rank, num_ranks) for rank in range(num_ranks)]
     everything, cursor = data.batch({"source1": 4}, 24, 0, 1)
     assert torch.equal(torch.cat([part.tokens_BS for part, _ in parts]), everything.tokens_BS)
-    assert torch.equal(torch.cat([part.slots_B for part, _ in parts]), torch.arange(24))
+    assert torch.equal(torch.cat([part.numbers_B for part, _ in parts]), 4 * copies + torch.arange(24))
     assert all(after == cursor for _, after in parts)
 
 

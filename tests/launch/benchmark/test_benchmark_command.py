@@ -86,7 +86,7 @@ def test_a_number_carries_what_it_belongs_to(found):
         "sequence_length": 80,
         "micro_batch": 2,
         "micro_batches_per_step": 4,
-        "logical_batch": BATCH,
+        "batch": BATCH,
     }
 
 

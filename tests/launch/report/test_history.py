@@ -11,6 +11,8 @@ def record(step: int, **metrics: float) -> StepRecord:
         tokens=100 * step,
         total_tokens=10_000,
         batch_tokens=100,
+        batch=4,
+        kappa=1.0,
         seconds=0.5,
         learning_rate=0.01 * step,
         gradient_norm=1.0,

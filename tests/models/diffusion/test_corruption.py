@@ -17,7 +17,7 @@ NO_CONDITION = ConditionTreatment(masking_probability=0.0, dropout=0.0)
 S = 16
 
 
-def make_batch(num_rows, *, twins=False, first_slot=0):
+def make_batch(num_rows, *, twins=False, first=0):
     """Rows of [given, 5 text as condition, given, 4 image and 3 audio as target, 2 padding]."""
     generator = torch.Generator().manual_seed(num_rows)
     tokens_BS = torch.zeros(num_rows, S, dtype=torch.int64)
@@ -34,24 +34,26 @@ def make_batch(num_rows, *, twins=False, first_slot=0):
     return Batch(
         tokens_BS=tokens_BS[originals_B],
         roles_BS=roles_BS,
-        samples_B3=torch.stack([rows_B * 0 + 1, originals_B + first_slot, rows_B * 0], 1),
+        samples_B3=torch.stack([rows_B * 0 + 1, originals_B + first, rows_B * 0], 1),
         copies_B=rows_B - originals_B,
-        slots_B=rows_B,
-        logical_size=num_rows,
-        first_slot=first_slot,
+        numbers_B=rows_B + first,
     )
+
+
+def times_of(batch, stream, *, num_strata=64, rows_per_time=1):
+    return stratified_times(batch, stream, num_strata=num_strata, rows_per_time=rows_per_time)
 
 
 def corrupted(batch, *, condition=NO_CONDITION, twins=False, seed=5):
     stream = Stream(seed=seed)
-    times_B = stratified_times(batch, stream, 2 if twins else 1)
+    times_B = times_of(batch, stream, rows_per_time=2 if twins else 1)
     return corrupt(
         batch, times_B, schedules=SCHEDULES, condition=condition, vocabulary=VOCABULARY, stream=stream
     ), times_B
 
 
 def permuted(batch, order):
-    names = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "slots_B")
+    names = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "numbers_B")
     return replace(batch, **{name: getattr(batch, name)[order] for name in names})
 
 
@@ -115,25 +117,42 @@ def test_noise_changes_with_seed_epoch_and_sample():
 
 @pytest.mark.parametrize("rows_per_time", [1, 2])
 def test_every_stratum_of_time_has_its_row(rows_per_time):
-    batch, stream = make_batch(64, twins=rows_per_time == 2, first_slot=128), Stream(seed=1)
-    shift = stream.at(Purpose.TIME_SHIFT, torch.tensor(128))
-    unshifted_B = torch.remainder(stratified_times(batch, stream, rows_per_time) - shift, 1)
-    strata_B = (unshifted_B * 64 / rows_per_time).floor().long()
-    assert torch.equal(strata_B, torch.arange(64) // rows_per_time)
+    batch, stream = make_batch(64 * rows_per_time, twins=rows_per_time == 2, first=128), Stream(seed=1)
+    shift = stream.at(Purpose.TIME_SHIFT, torch.tensor(128 // rows_per_time // 64))
+    unshifted_B = torch.remainder(times_of(batch, stream, rows_per_time=rows_per_time) - shift, 1)
+    strata_B = (unshifted_B * 64).floor().long()
+    assert torch.equal(strata_B[::rows_per_time].sort().values, torch.arange(64))
+
+
+@pytest.mark.parametrize("num_rows", [8, 16, 32])
+def test_a_part_of_the_strata_is_spread_over_all_times(num_rows):
+    """No gap between neighbouring times, around the circle, is wider than three even ones."""
+    for first in range(0, 64 - num_rows, 5):
+        times = times_of(make_batch(num_rows, first=first), Stream(seed=1)).sort().values
+        gaps = torch.cat([times.diff(), (times[:1] + 1 - times[-1:])])
+        assert gaps.max().item() < 3 / num_rows
+
+
+def test_cutting_a_run_into_other_batches_moves_no_time():
+    stream, whole = Stream(seed=1), times_of(make_batch(300), Stream(seed=1))
+    parts = [times_of(make_batch(300).rows(start, start + 20), stream) for start in range(0, 300, 20)]
+    assert torch.equal(torch.cat(parts), whole)
 
 
 def test_mean_time_varies_far_less_than_independent_draws():
-    means = [stratified_times(make_batch(64, first_slot=64 * k), Stream(seed=1), 1).mean() for k in range(300)]
+    means = [times_of(make_batch(64, first=64 * k), Stream(seed=1)).mean() for k in range(300)]
     independent_variance = 1 / 12 / 64
     assert torch.stack(means).var().item() < independent_variance / 20
 
 
 @pytest.mark.parametrize("slot", [0, 17])
-def test_time_of_one_slot_is_uniform(slot):
+def test_time_of_one_row_is_uniform(slot):
     row = make_batch(32).rows(slot, slot + 1)
     later = torch.tensor([0, 32, 0])
-    batches = [replace(row, samples_B3=row.samples_B3 + later * k, first_slot=32 * k) for k in range(2000)]
-    times = torch.cat([stratified_times(batch, Stream(seed=2), 1) for batch in batches])
+    batches = [
+        replace(row, samples_B3=row.samples_B3 + later * k, numbers_B=row.numbers_B + 32 * k) for k in range(2000)
+    ]
+    times = torch.cat([times_of(batch, Stream(seed=2), num_strata=32) for batch in batches])
     counts = torch.histc(times.float(), bins=40, min=0, max=1).double()
     assert ((counts - 50) ** 2 / 50).sum() < 76  # 99.96th percentile of chi-square with 39 degrees of freedom
     assert times.min() > 0
@@ -154,11 +173,6 @@ def test_twins_share_the_fate_of_their_condition():
     corruption, _ = corrupted(make_batch(512, twins=True), condition=treatment, twins=True)
     assert torch.equal(corruption.maskable_BS[0::2], corruption.maskable_BS[1::2])
     assert torch.equal((corruption.masked_BS[0::2] ^ corruption.masked_BS[1::2]), corruption.maskable_BS[0::2])
-
-
-def test_pairs_need_an_even_logical_batch():
-    with pytest.raises(ValueError, match="even"):
-        stratified_times(make_batch(5), Stream(seed=0), 2)
 
 
 def test_condition_is_dropped_whole_at_its_rate_without_loss():

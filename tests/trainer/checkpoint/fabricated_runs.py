@@ -56,7 +56,6 @@ class FabricatedEngine:
         self.begin, self.end = min(numel, data_rank * share), min(numel, (data_rank + 1) * share)
         self.memory = {part: torch.full([self.end - self.begin], torch.nan) for part in PARTS}
         self.modules = {name: self.part("weights", name, 0).bfloat16() for name in self.names}
-        self.num_updates = 0
         self.set(version)
 
     def part(self, part, name, version):
@@ -69,7 +68,6 @@ class FabricatedEngine:
             memory.copy_(self.expected(part, version))
         for name, weight in self.modules.items():
             weight.copy_(self.part("weights", name, version))
-        self.num_updates = version
 
     def expected(self, part, version):
         parts = [self.part(part, name, version).flatten() for name in self.names]
@@ -77,10 +75,8 @@ class FabricatedEngine:
 
     def is_at(self, version):
         """Whether every element this rank holds is bit-equal to that of a version."""
-        return (
-            self.num_updates == version
-            and all(torch.equal(memory, self.expected(part, version)) for part, memory in self.memory.items())
-            and all(torch.equal(w, self.part("weights", n, version).bfloat16()) for n, w in self.modules.items())
+        return all(torch.equal(memory, self.expected(part, version)) for part, memory in self.memory.items()) and all(
+            torch.equal(w, self.part("weights", n, version).bfloat16()) for n, w in self.modules.items()
         )
 
     def held(self):
@@ -88,9 +84,6 @@ class FabricatedEngine:
 
     def module_weights(self):
         return {name: self._held(name, weight.view(-1), 0) for name, weight in self.modules.items()}
-
-    def finish_load(self, num_updates):
-        self.num_updates = num_updates
 
     def _ranges(self, memory):
         """ZeRO's cut: this rank's range of all parameters in a row."""
@@ -133,12 +126,17 @@ def state_of(split=Split(), version=0):
 def advance(state, version):
     state.engine.set(version)
     state.tokens, state.step, state.cursor = 100 * version, version, {"text": version}
+    state.logical_updates, state.batch = 0.5 * version, 4 * version
 
 
 def is_at(state, version):
     """Whether the whole state is that of a version."""
-    clock = (state.tokens, state.step, dict(state.cursor)) == (100 * version, version, {"text": version})
-    return clock and state.engine.is_at(version)
+    clock = (state.tokens, state.step, state.logical_updates, state.batch)
+    return (
+        clock == (100 * version, version, 0.5 * version, 4 * version)
+        and dict(state.cursor) == {"text": version}
+        and state.engine.is_at(version)
+    )
 
 
 def folder_at(folder, version):

@@ -27,7 +27,9 @@ from triptych.trainer.checkpoint.loading import newest_checkpoint
 from triptych.trainer.checkpoint.planning import HeldSavePlanner, flat_state
 from triptych.trainer.checkpoint.shards import Box, Held
 
-HEADER = Header(tokens=100, step=3, num_updates=2, cursor={"text": 5}, identity={"model": "m", "rate": 0.1})
+HEADER = Header(
+    tokens=100, step=3, logical_updates=2.0, batch=8, cursor={"text": 5}, identity={"model": "m", "rate": 0.1}
+)
 TENSORS = {"a": torch.arange(12.0).view(3, 4), "b/c": torch.tensor(3.0), "0.weight": torch.ones(5)}
 
 
@@ -179,7 +181,7 @@ def test_the_document_comes_back_as_it_went(tmp_path):
     assert dataclasses.asdict(read_document(tmp_path).header) == dataclasses.asdict(HEADER)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 2}', '{"format": 2, "sha256": 3}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 3}', '{"format": 2, "sha256": 3}', "\xff"])
 def test_a_damaged_document_is_damage(tmp_path, text):
     (tmp_path / "state.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(Damaged, match=r"state\.json"):

@@ -11,14 +11,14 @@ STREAM = Stream(seed=7)
 
 
 class Noisy:
-    """An objective that measures the noise itself, and takes its time from the slot."""
+    """An objective that measures the noise itself, and takes its time from the number of a row."""
 
     def __init__(self):
         self.seen = []
 
     def prepare(self, batch, stream):
         noise_BS = stream.uniform(Purpose.CORRUPTION, batch.samples_B3, batch.tokens_BS.shape[1])
-        time = stream.at(Purpose.TIME_SHIFT, torch.tensor([batch.first_slot]))
+        time = stream.at(Purpose.TIME_SHIFT, batch.numbers_B[:1])
         self.seen.append((noise_BS, time))
         return batch.tokens_BS.float(), noise_BS
 
@@ -42,9 +42,7 @@ def make_batch(start: int, size: int) -> Batch:
         roles_BS=torch.full((size, 4), Role.TARGET, dtype=torch.uint8),
         samples_B3=torch.stack([torch.zeros_like(index), index, torch.zeros_like(index)], dim=1),
         copies_B=torch.zeros_like(index),
-        slots_B=torch.arange(size),
-        logical_size=size,
-        first_slot=start,
+        numbers_B=index,
     )
 
 

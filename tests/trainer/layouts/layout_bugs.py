@@ -83,10 +83,9 @@ def times_stratified_per_rank():
     original = masked_diffusion.stratified_times
     num_ranks = dist.get_world_size()
 
-    def stratified(batch, stream, rows_per_time):
-        size = batch.logical_size // num_ranks
-        own = replace(batch, logical_size=size, slots_B=batch.slots_B % size)
-        return original(own, stream, rows_per_time)
+    def stratified(batch, stream, **sizes):
+        own = replace(batch, numbers_B=batch.numbers_B // num_ranks)
+        return original(own, stream, **sizes)
 
     with patch.object(masked_diffusion, "stratified_times", stratified):
         yield

@@ -33,17 +33,15 @@ def make_batch(modalities=MODALITIES, num_rows=B):
         codes = torch.randint(0, VOCABULARY.num_outputs(modality), (S - 2,), generator=generator)
         specials = [VOCABULARY.special("task_text"), VOCABULARY.special("pad")]
         rows.append([specials[0], *(codes + VOCABULARY.start(modality)).tolist(), specials[1]])
-    slots_B = torch.arange(num_rows)
+    numbers_B = torch.arange(num_rows)
     return Batch(
         tokens_BS=torch.tensor(rows),
         roles_BS=torch.tensor([Role.GIVEN, *[Role.TARGET] * (S - 2), Role.PADDING], dtype=torch.uint8).repeat(
             num_rows, 1
         ),
-        samples_B3=torch.stack([slots_B * 0, slots_B, slots_B * 0], 1),
-        copies_B=slots_B * 0,
-        slots_B=slots_B,
-        logical_size=num_rows,
-        first_slot=0,
+        samples_B3=torch.stack([numbers_B * 0, numbers_B, numbers_B * 0], 1),
+        copies_B=numbers_B * 0,
+        numbers_B=numbers_B,
     )
 
 

@@ -74,7 +74,7 @@ def exact_nelbo(table, schedules, clean=CLEAN):
     return total
 
 
-def make_batch(modalities, num_rows, first_slot, twins):
+def make_batch(modalities, num_rows, first, twins):
     """The same clean sequence in every row, after a task token; rows differ in their noise."""
     clean = [VOCABULARY.start(modality) + token for modality, token in zip(modalities, CLEAN, strict=True)]
     rows_B = torch.arange(num_rows)
@@ -82,11 +82,9 @@ def make_batch(modalities, num_rows, first_slot, twins):
     return Batch(
         tokens_BS=torch.tensor([VOCABULARY.special("task_text"), *clean]).repeat(num_rows, 1),
         roles_BS=torch.tensor([Role.GIVEN, *[Role.TARGET] * L], dtype=torch.uint8).repeat(num_rows, 1),
-        samples_B3=torch.stack([torch.zeros_like(rows_B), first_slot + rows_B - copies_B, torch.zeros_like(rows_B)], 1),
+        samples_B3=torch.stack([torch.zeros_like(rows_B), first + rows_B - copies_B, torch.zeros_like(rows_B)], 1),
         copies_B=copies_B,
-        slots_B=rows_B,
-        logical_size=num_rows,
-        first_slot=first_slot,
+        numbers_B=first + rows_B,
     )
 
 

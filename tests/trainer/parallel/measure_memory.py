@@ -28,7 +28,7 @@ from triptych.models.trimodal.model import TrimodalTransformer  # noqa: E402
 from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS, EngineConfig  # noqa: E402
 from triptych.trainer.engine.engine import Engine  # noqa: E402
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig  # noqa: E402
-from triptych.trainer.optimizer import AdamWConfig, parameter_groups  # noqa: E402
+from triptych.trainer.optimizer import parameter_groups  # noqa: E402
 from triptych.trainer.parallel.groups import process_groups  # noqa: E402
 from triptych.trainer.parallel.memory import memory_estimate  # noqa: E402
 from triptych.trainer.parallel.placement import Placement  # noqa: E402
@@ -85,19 +85,19 @@ def measure(zero_stage, precision):
 
 
 def steps(groups, shape, zero_stage, precision):
-    adamw, objective = AdamWConfig(peak_learning_rate=1e-3), MaskedDiffusion(MaskedDiffusionConfig(), shape.vocabulary)
+    objective = MaskedDiffusion(MaskedDiffusionConfig(), shape.vocabulary)
     stream, micro_batches = Stream(seed=0), [test_memory.batch(), test_memory.batch()]
     before = _resident("VmRSS")
     model = TrimodalTransformer(shape, groups.collection)
     model.initialise(seed=0)
-    sizes = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model, adamw)]
-    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), adamw, groups)
+    sizes = [sum(p.numel() for p in group["params"]) for group in parameter_groups(model)]
+    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), groups)
     engine.forward_backward(micro_batches, objective, stream)
-    engine.step(1e-3)
+    engine.step(test_memory.VALUES, clipping=1.0, num_updates=1)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     engine.forward_backward(micro_batches, objective, stream)
     resident = _resident("VmRSS")
-    engine.step(1e-3)
+    engine.step(test_memory.VALUES, clipping=1.0, num_updates=1)
     return sizes, resident - before, _resident("VmHWM") - before
 
 

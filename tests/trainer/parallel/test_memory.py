@@ -11,6 +11,7 @@ from gloo_processes import Processes
 from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.kernels.philox import Stream
+from triptych.models.parameterization import KINDS
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.models.trimodal.counts import rank_counts
 from triptych.models.trimodal.model import TrimodalTransformer
@@ -31,6 +32,7 @@ MODEL = TrimodalConfig(
     num_query_groups=2,
     ffn_hidden_size=768,
 )
+VALUES = dict.fromkeys(KINDS, AdamWConfig(peak_learning_rate=1e-3).values)
 CASES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (1, "bf16"), (2, "bf16")]
 
 
@@ -94,15 +96,15 @@ def measure_all():
 
 
 def measure(groups, zero_stage, precision):
-    adamw, objective = AdamWConfig(peak_learning_rate=1e-3), MaskedDiffusion(MaskedDiffusionConfig(), MODEL.vocabulary)
+    objective = MaskedDiffusion(MaskedDiffusionConfig(), MODEL.vocabulary)
     stream, micro_batches = Stream(seed=0), [batch(), batch()]
     before = living_storages()  # kept, so that none of their addresses is used again
     model = TrimodalTransformer(MODEL, groups.collection)
     model.initialise(seed=0)
     sizes = counted_sizes(model)
-    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), adamw, groups)
+    engine = Engine([model], EngineConfig(zero_stage=zero_stage, precision=precision), groups)
     engine.forward_backward(micro_batches, objective, stream)
-    engine.step(1e-3)
+    engine.step(VALUES, clipping=1.0, num_updates=1)
     engine.forward_backward(micro_batches, objective, stream)
     return sizes, sum(storage.nbytes() for at, storage in living_storages().items() if at not in before)
 
@@ -119,9 +121,7 @@ def batch():
         roles_BS=torch.full_like(tokens_BS, Role.TARGET, dtype=torch.uint8),
         samples_B3=torch.zeros(2, 3, dtype=torch.int64),
         copies_B=torch.zeros(2, dtype=torch.int64),
-        slots_B=torch.arange(2),
-        logical_size=8,
-        first_slot=0,
+        numbers_B=torch.arange(2),
     )
 
 

@@ -25,7 +25,7 @@ PLAN = Plan(
     world_size=8,
     zero_stage=1,
     precision="bf16",
-    logical_batch=64,
+    batch=64,
     micro_batch=2,
     model=MODEL,
 )
@@ -60,7 +60,7 @@ PLANS = st.builds(
     world_size=st.sampled_from([1, 2, 4, 6, 8, 12, 16, 48]),
     zero_stage=st.sampled_from([0, 1, 1, 1, 2]),
     precision=st.sampled_from(["fp32", "bf16"]),
-    logical_batch=st.integers(1, 6).flatmap(lambda k: st.sampled_from([k, 8 * k, 48 * k, 96])),
+    batch=st.integers(1, 6).flatmap(lambda k: st.sampled_from([k, 8 * k, 48 * k, 96])),
     micro_batch=st.sampled_from([1, 2, 3, 8]),
     model=SIZES,
     rows_together=st.sampled_from([1, 2]),
@@ -74,7 +74,7 @@ def may_run(plan):
     copies = plan.world_size / (tensor * pipeline)
     split = [model.num_attention_heads, model.num_query_groups, model.ffn_hidden_size, *model.vocabulary_sizes]
     split += [model.sequence_length] if layout.sequence else []
-    rows = plan.logical_batch / copies
+    rows = plan.batch / copies
     cut = [min(plan.micro_batch, rows - start) for start in range(0, math.ceil(rows), plan.micro_batch)]
     stages = layout.stage_layers or (1,) * (pipeline * virtual)
     return (
@@ -110,21 +110,21 @@ def test_a_refusal_is_one_line_with_a_mend(plan):
 
 
 def test_no_nearer_value_of_the_field_would_do():
-    plan = dataclasses.replace(PLAN, layout=ParallelLayout(tensor=3), world_size=24, logical_batch=24)
+    plan = dataclasses.replace(PLAN, layout=ParallelLayout(tensor=3), world_size=24, batch=24)
     near = nearest_changes(plan, (Field.TENSOR,), is_legal)[0][Field.TENSOR]
     assert near == min((t for t in (1, 2, 4, 8) if may_run(changed(plan, {Field.TENSOR: t}))), key=lambda t: abs(t - 3))
 
 
 REFUSALS = {
-    "heads": ({"tensor": 3}, {"world_size": 24, "logical_batch": 48}, r"tensor=3 does not divide 8 attention heads"),
+    "heads": ({"tensor": 3}, {"world_size": 24, "batch": 48}, r"tensor=3 does not divide 8 attention heads"),
     "groups": ({"tensor": 8}, {}, r"tensor=8 does not divide 4 query groups \(.*\); nearest.*tensor=1 or 2 or 4$"),
     "processes": ({"tensor": 4, "pipeline": 4}, {}, r"tensor=4 times pipeline=4 does not divide 8 processes"),
     "layers": ({"pipeline": 4, "virtual": 3}, {}, r"4 times virtual=3 chunks are more than 8 layers .*virtual=1 or 2"),
     "stages": ({"pipeline": 2, "stage_layers": (4, 5)}, {}, r"\[4, 5\] add up to 9, .* 8 layers; .*stage_layers=\[\]$"),
-    "batch": ({}, {"logical_batch": 60}, r"logical_batch=60 does not .* 8 data-parallel ranks; .*=48 or 56 or 64$"),
+    "batch": ({}, {"batch": 60}, r"logical_batch=60 does not .* 8 data-parallel ranks; .*=48 or 56 or 64$"),
     "pairs": (
         {},
-        {"rows_together": 2, "logical_batch": 56},
+        {"rows_together": 2, "batch": 56},
         r"8 data-parallel ranks in parts of 2; .*=32 or 48 or 64$",
     ),
     "micro": ({"pipeline": 2}, {"micro_batch": 3}, r"dp_rank=3 does not divide 16 sequences .*dp_rank=2 or 4,"),

@@ -78,9 +78,7 @@ def _pass(stop, placement):
             state = _trained(stop, groups)
         else:
             config = layout_run.settings(stop.cell)
-            state = TrainState(
-                engine=Engine(layout_run.build_chunks(groups, stop.cell), config.engine, config.optimizer, groups)
-            )
+            state = TrainState(engine=Engine(layout_run.build_chunks(groups, stop.cell), config.engine, groups))
             with CheckpointStore(stop.source, CheckpointConfig(), groups, tiny_run.IDENTITY) as store:
                 store.load_newest(state)
             with CheckpointStore(stop.target, CheckpointConfig(), groups, tiny_run.IDENTITY) as store:
@@ -95,7 +93,12 @@ def _pass(stop, placement):
         everyones = [None] * placement.world_size
         distributed.all_gather_object(everyones, mine)
         right = {name: all(each[name] for each in everyones) for name in mine}
-        clock = {"tokens": state.tokens, "step": state.step, "num_updates": state.engine.num_updates}
+        clock = {
+            "tokens": state.tokens,
+            "step": state.step,
+            "logical_updates": state.logical_updates,
+            "batch": state.batch,
+        }
         return right | clock | {"cursor": dict(state.cursor)}
 
 

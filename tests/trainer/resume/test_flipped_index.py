@@ -16,7 +16,9 @@ from triptych.trainer.checkpoint.disk.document import (
 
 BOX = StoredBox(offsets=(0, 2), sizes=(2, 3), file="weights-rank0000-000.safetensors", key="weights/a.weight@0,2")
 DOCUMENT = Document(
-    header=Header(tokens=628, step=3, num_updates=3, cursor={"größe": 12}, identity={"model": {"epsilon": 1e-5}}),
+    header=Header(
+        tokens=628, step=3, logical_updates=3.0, batch=8, cursor={"größe": 12}, identity={"model": {"epsilon": 1e-5}}
+    ),
     files={BOX.file: StoredFile(sha256="0123456789abcdef" * 4, num_bytes=120)},
     index={"weights": {"a.weight": StoredTensor(shape=(2, 5), boxes=(BOX,))}},
 )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 STATE = "state.json"
 
 
@@ -17,13 +17,14 @@ class Damaged(ValueError):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
-    """What a checkpoint holds besides tensors. num_updates: optimizer steps. cursor: one counter per data source.
-    identity: what the run that resumes must agree with.
+    """What a checkpoint holds besides tensors, as `TrainState` has it. cursor: one counter per data source. identity:
+    what the run that resumes must agree with.
     """
 
     tokens: int
     step: int
-    num_updates: int
+    logical_updates: float
+    batch: int | None
     cursor: Mapping[str, int]
     identity: Mapping[str, Any]
 
@@ -100,7 +101,9 @@ def read_document(folder: Path) -> Document:
 
 
 def _decode(content: Mapping[str, Any]) -> Document:
-    header = Header(**{name: content[name] for name in ("tokens", "step", "num_updates", "cursor", "identity")})
+    header = Header(
+        **{name: content[name] for name in ("tokens", "step", "logical_updates", "batch", "cursor", "identity")}
+    )
     files = {name: StoredFile(**file) for name, file in content["files"].items()}
     index = {
         part: {name: _decode_tensor(tensor) for name, tensor in tensors.items()}

@@ -236,9 +236,7 @@ def test_canvas_of_a_batch_hides_its_targets():
         roles_BS=roles_BS,
         samples_B3=torch.stack([rows_B, rows_B + 3, rows_B], 1),
         copies_B=rows_B * 0,
-        slots_B=rows_B,
-        logical_size=B,
-        first_slot=0,
+        numbers_B=rows_B,
     )
     canvas = Canvas.of_batch(batch, VOCABULARY)
     assert torch.equal(canvas.tokens_BS == VOCABULARY.mask, roles_BS == Role.TARGET)

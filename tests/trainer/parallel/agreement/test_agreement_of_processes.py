@@ -43,6 +43,8 @@ def outcome(groups, rank, case):
         tokens=801 if odd and case == "tokens" else 800,
         total_tokens=1000,
         batch_tokens=200,
+        batch=4,
+        kappa=1.0,
         seconds=1.0,
         learning_rate=0.1,
         gradient_norm=float("inf") if case == "gradient norm" else 1.0,

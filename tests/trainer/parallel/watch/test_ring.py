@@ -55,6 +55,8 @@ def record(step):
         tokens=100 * step,
         total_tokens=1000,
         batch_tokens=100,
+        batch=4,
+        kappa=1.0,
         seconds=1.0,
         learning_rate=0.1,
         gradient_norm=1.0,

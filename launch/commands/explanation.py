@@ -1,0 +1,108 @@
+"""`triptych train RUN --explain`: what every group of parameters is given, from where it was found to where it runs."""
+
+from collections.abc import Iterator
+
+import torch
+from rich.console import Console
+
+from triptych.configs.trimodal import TrimodalRun
+from triptych.models.parameterization import KINDS, ParameterKind, kind_of
+from triptych.trainer.optimizer import AdamWConfig
+from triptych.trainer.parallel.groups import process_groups
+from triptych.trainer.parallel.placement import Placement
+from triptych.trainer.parallel.plan import Plan
+from triptych.trainer.scaling.hyper_parameters import HyperParameters
+from triptych.trainer.scaling.rules import AdamWValues, decays
+from triptych.trainer.scaling.scaling import findings, planned_batches, scaling_of
+
+
+def print_explanation(run: TrimodalRun, world_size: int, console: Console) -> None:
+    """Per group of parameters: its values as stated (base), at the logical batch of this run's horizon and shape, and
+    at each physical batch; how kappa comes about; what the guards say. The layout must be legal.
+    """
+    plan = run.plan(world_size)
+    scaling = scaling_of(run.fit, run.facts, plan.layout, plan.data_ranks)
+    batches = planned_batches(run.fit, scaling)
+    console.print(_summary(run, scaling.values), highlight=False, soft_wrap=True)
+    for tokens, batch in batches:
+        console.print(_batch_line(run, plan, scaling.values, tokens, batch), highlight=False, soft_wrap=True)
+    table = _values_table(run, scaling.values, [batch for _, batch in batches])
+    console.print(table, highlight=False, soft_wrap=True)
+    for batch in dict.fromkeys(batch for _, batch in batches):
+        for finding in findings(run.fit, run.facts, batch):
+            console.print(f"{finding.severity} at batch {batch:,}: {finding.text}", highlight=False, soft_wrap=True)
+
+
+def _summary(run: TrimodalRun, values: HyperParameters) -> str:
+    fit, facts = run.fit, run.facts
+    base_tokens = fit.scaling.base_tokens or fit.total_tokens
+    lines = [
+        f"base      {fit.logical_batch:,} sequences, {base_tokens:,} tokens" + _base_shape(run),
+        f"this run  {fit.total_tokens:,} tokens of about {facts.tokens_per_sequence:.4g} to a sequence, "
+        f"{run.model.hidden_size} x {run.model.num_layers}: {facts.shape.width:g} times the width, "
+        f"{facts.shape.depth:g} times the depth",
+    ]
+    if fit.scaling.rule == "none":
+        return "\n".join([*lines, "rule      none: values stay as stated, whatever the batch"])
+    if fit.scaling.base_tokens is None:
+        lines.append(f"logical   {values.logical_batch:,.0f} sequences: the base's, since the horizon is its own")
+    else:
+        ratio = fit.total_tokens / fit.scaling.base_tokens
+        lines.append(
+            f"logical   {values.logical_batch:,.0f} sequences = {fit.logical_batch:,} x "
+            f"{ratio:.4g}^{fit.scaling.gamma:g}, where kappa is 1"
+        )
+    return "\n".join(lines)
+
+
+def _base_shape(run: TrimodalRun) -> str:
+    base = run.model.base
+    return "" if base is None else f", {base.hidden_size} x {base.num_layers}"
+
+
+def _batch_line(run: TrimodalRun, plan: Plan, values: HyperParameters, tokens: int, batch: int) -> str:
+    rows = batch // plan.data_ranks
+    micro = min(run.fit.micro_batch_per_dp_rank, rows)
+    parts = -(-rows // micro)
+    line = f"physical  {batch:,} sequences = {plan.data_ranks} data-parallel x {parts} micro-batches of {micro}"
+    if batch != plan.data_ranks * parts * micro:
+        line += " or fewer"
+    if run.facts.tokens_per_sequence:
+        line += f", {run.fit.total_tokens / run.facts.tokens_per_sequence / batch:,.0f} steps for the whole run"
+    clipping = values.clipping(run.fit.engine.gradient_clipping, batch)
+    line += f"; kappa {values.kappa(batch):.4g}, gradients clipped at {clipping:.4g}"
+    return f"{line}; from {tokens:,} tokens on" if tokens else line
+
+
+def _values_table(run: TrimodalRun, values: HyperParameters, batches: list[int]) -> str:
+    names = ("learning rate", "beta1", "beta2", "epsilon", "weight decay")
+    lines = [f"\n{'parameters':<16}{'number':>15}  {'at':<18}" + "".join(f"{name:>14}" for name in names)]
+    for kind, number in _numbers(run).items():
+        for i, (place, given) in enumerate(_rows(run.fit.optimizer, values, kind, batches)):
+            first = f"{kind.replace('_', ' '):<16}{number:>15,}" if i == 0 else " " * 31
+            lines.append(f"{first}  {place:<18}" + "".join(f"{cell:>14}" for cell in _cells(kind, given)))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(
+    optimizer: AdamWConfig, values: HyperParameters, kind: ParameterKind, batches: list[int]
+) -> Iterator[tuple[str, AdamWValues]]:
+    yield "base", optimizer.values
+    yield f"logical {values.logical_batch:,.0f}", values.at_logical_batch(kind)
+    for batch in dict.fromkeys(batches):
+        yield f"physical {batch:,}", values.at_batch(kind, batch)
+
+
+def _cells(kind: ParameterKind, values: AdamWValues) -> list[str]:
+    decay = f"{values.weight_decay:.4g}" if decays(kind) else "-"
+    return [f"{number:.4g}" for number in (values.learning_rate, *values.betas, values.epsilon)] + [decay]
+
+
+def _numbers(run: TrimodalRun) -> dict[ParameterKind, int]:
+    """Parameters of each kind. The model is built without memory for its weights."""
+    with process_groups(Placement()) as groups, torch.device("meta"):
+        model = run.build_model(groups)
+    numbers: dict[ParameterKind, int] = dict.fromkeys(KINDS, 0)
+    for parameter in model.parameters():
+        numbers[kind_of(parameter)] += parameter.numel()
+    return {kind: number for kind, number in numbers.items() if number}

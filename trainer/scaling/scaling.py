@@ -1,0 +1,86 @@
+"""A run's scaling: how large each step's batch is, and the hyper-parameters for it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.parallel.layout import ParallelLayout
+from triptych.trainer.parallel.plan import batch_unit
+from triptych.trainer.scaling.config import RunFacts
+from triptych.trainer.scaling.hyper_parameters import HyperParameters
+from triptych.trainer.scaling.physical import BatchLimits, BatchSchedule, BatchSizes
+from triptych.trainer.scaling.rules import Finding, guards
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Scaling:
+    """What `scaling_of` makes of a run's settings."""
+
+    values: HyperParameters
+    sizes: BatchSizes
+
+
+def scaling_of(
+    config: FitConfig,
+    facts: RunFacts,
+    layout: ParallelLayout,
+    data_ranks: int,
+    critical: Callable[[], float | None] = lambda: None,
+) -> Scaling:
+    """The scaling of a run in a layout. critical: the present estimate of the critical batch, in sequences."""
+    values = hyper_parameters(config, facts)
+    unit = batch_unit(layout, data_ranks, config.micro_batch_per_dp_rank, facts.rows_together)
+    limits = BatchLimits(
+        unit=unit,
+        whole_micro_batches=math.lcm(unit, data_ranks * config.micro_batch_per_dp_rank),
+        most=largest_batch(config, facts, values),
+    )
+    sizes = BatchSizes(config.physical_batch, limits, logical=values.logical_batch, critical=critical)
+    return Scaling(values=values, sizes=sizes)
+
+
+def hyper_parameters(config: FitConfig, facts: RunFacts) -> HyperParameters:
+    """The run's values for any batch."""
+    return HyperParameters(
+        config.optimizer,
+        config.scaling,
+        base_batch=config.logical_batch,
+        total_tokens=config.total_tokens,
+        shape=facts.shape,
+    )
+
+
+def largest_batch(config: FitConfig, facts: RunFacts, values: HyperParameters) -> float:
+    """Sequences up to which no guard has anything to say; infinite where none can."""
+    limits = [math.inf]
+    for beta in config.optimizer.betas:
+        if beta > 0 and config.scaling.rule == "sde":
+            limits.append(values.logical_batch * math.log(2) / -math.log(beta))
+    if config.scaling.minimum_steps is not None and facts.tokens_per_sequence is not None:
+        limits.append(config.total_tokens / facts.tokens_per_sequence / config.scaling.minimum_steps)
+    return min(limits)
+
+
+def planned_batches(config: FitConfig, scaling: Scaling) -> list[tuple[int, int]]:
+    """Tokens and batch at the start, and at every change that is known beforehand."""
+    choice = config.physical_batch
+    starts = choice.tokens if isinstance(choice, BatchSchedule) else (0,)
+    return [(tokens, scaling.sizes.at(tokens, None)) for tokens in starts if tokens < config.total_tokens]
+
+
+def findings(config: FitConfig, facts: RunFacts, batch: int) -> list[Finding]:
+    """What the guards say of a batch of so many sequences; nothing without a rule."""
+    if config.scaling.rule == "none":
+        return []
+    values = hyper_parameters(config, facts)
+    steps = math.inf
+    if facts.tokens_per_sequence is not None:
+        steps = config.total_tokens / facts.tokens_per_sequence / batch
+    return guards(
+        config.optimizer.values,
+        values.kappa(batch),
+        form=config.scaling.betas,
+        steps=steps,
+        minimum_steps=config.scaling.minimum_steps,
+    )
