@@ -29,6 +29,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, e.g. fit.logical_batch=32. Repeatable."),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Directory of a trained run.")]
+Weights = Annotated[str, typer.Option(metavar="NAME", help="Which of its weights: its own, or an average's name.")]
 
 
 @app.command()
@@ -128,24 +129,26 @@ def sample(
     out: Annotated[Path, typer.Option(help="Folder for what is generated.")] = Path("samples"),
     num: Annotated[int, typer.Option(help="Samples per prompt or file.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+    weights: Weights = "weights",
     settings: Settings = None,
 ) -> None:
     """Generate from a trained run: images, speech, captions, transcripts, text."""
     from triptych.launch.commands.sample import sample as command
 
-    command(run_dir, task, prompt or [], file or [], out, num=num, seed=seed, settings=settings or [])
+    command(run_dir, task, prompt or [], file or [], out, num=num, seed=seed, settings=settings or [], weights=weights)
 
 
 @app.command()
 def evaluate(
     run_dir: RunFolder,
     out: Annotated[Path | None, typer.Option(help="Where to write the scores as JSON.")] = None,
+    weights: Weights = "weights",
     settings: Settings = None,
 ) -> None:
     """Score a trained run on held-out data: likelihood bound per modality, judged samples, character errors."""
     from triptych.launch.commands.evaluate import evaluate as command
 
-    command(run_dir, out, settings or [])
+    command(run_dir, out, settings or [], weights)
 
 
 @data_app.command("make")

@@ -68,11 +68,11 @@ class RunDirectory:
             raise ValueError(f"{self.settings} is damaged ({' '.join(str(error).split())}); restore it") from None
         return from_mapping(kind, settings, origin=str(self.settings))
 
-    def newest_checkpoint(self) -> Path:
-        """The newest checkpoint with sound weights; a damaged one is passed over, which is said. ValueError if there is
-        none.
+    def newest_checkpoint(self, part: str = "weights") -> Path:
+        """The newest checkpoint of which a part is sound; a damaged one is passed over, which is said. ValueError if
+        there is none.
         """
-        return newest_checkpoint(self.checkpoints, "weights", warn=_warn)
+        return newest_checkpoint(self.checkpoints, part, warn=_warn)
 
 
 def _warn(line: str) -> None:

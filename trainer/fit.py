@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from triptych.kernels.philox import Stream
+from triptych.trainer.averages.averages import ModelAverages
 from triptych.trainer.checkpoint.store import CheckpointStore
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.fit_config import FitConfig
@@ -47,8 +48,10 @@ def fit(
     before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
     checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be equal.
     """
-    state = TrainState(engine=Engine(chunks, config.engine, groups))
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
+    state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
+    averages = ModelAverages(config.averages, state)
+    state.carried |= averages.carried
     with ExitStack() as stack:
         store = None
         if checkpoints is not None:
@@ -63,7 +66,7 @@ def fit(
                 state, config, scaling=scaling, data=data, objective=objective, stream=stream, groups=groups
             )
             agreement.check(record, state)
-            for hook in after_step:
+            for hook in (averages, *after_step):
                 hook(state)
             for reporter in reporters:
                 reporter(record)

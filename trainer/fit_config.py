@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from triptych.models.trimodal.execution import Recompute
+from triptych.trainer.averages.config import AverageConfig, require_distinct
 from triptych.trainer.checkpoint.config import CheckpointConfig
 from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.optimizer import AdamWConfig
@@ -21,7 +22,7 @@ class FitConfig:
     optimizer's values are stated; physical_batch: those that a step really takes, over all ranks; scaling: how the
     values follow. micro_batch_per_dp_rank: sequences in memory at once on one rank; the rest of a batch is accumulated.
     parallel: how the model is split over processes. recompute: activations that are made again in the backward pass
-    rather than kept. watch: of many processes.
+    rather than kept. averages: of the weights, any number. watch: of many processes.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class FitConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     parallel: ParallelLayout = field(default_factory=ParallelLayout)
     recompute: Recompute = "none"
+    averages: tuple[AverageConfig, ...] = ()
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
 
@@ -46,5 +48,6 @@ class FitConfig:
             )
         if min(self.logical_batch, self.micro_batch_per_dp_rank) < 1:
             raise ValueError("logical_batch and micro_batch_per_dp_rank must be 1 or more; raise them")
+        require_distinct(self.averages)
         if isinstance(self.physical_batch, int) and self.physical_batch < 1:
             raise ValueError(f"physical_batch is {self.physical_batch}; set it to 1 or more")

@@ -1,21 +1,22 @@
 """AdamW and its parameter groups."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from triptych.models.parameterization import KINDS, ParameterKind, kind_of
+from triptych.models.parameterization import KINDS, VECTORS, ParameterKind, kind_of
 from triptych.trainer.scaling.rules import AdamWValues, DecayForm, decays
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class KindFactors:
     """What one kind of parameter has of its own: factors on the run's values ("per-module" values in Complete(d)P).
-    ValueError unless all are numbers of 0 or more.
+    weight_decay: on the decay as it is stated, so that an independent one does not feel the factor on the learning
+    rate. ValueError unless all are numbers of 0 or more.
     """
 
     learning_rate: float = 1.0
@@ -59,18 +60,35 @@ class AdamWConfig:
         )
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """One group per kind of parameter that is there, in the order of KINDS."""
-    by_kind: dict[ParameterKind, list[nn.Parameter]] = {kind: [] for kind in KINDS}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            by_kind[kind_of(parameter)].append(parameter)
-    return [{"params": parameters, "kind": kind} for kind, parameters in by_kind.items() if parameters]
+KindGroups = Sequence[Sequence[ParameterKind]]
+"""Kinds of parameters that are always given the same values, and so share one of the optimizer's groups: ZeRO cuts each
+group over the ranks by itself, and a group of one large matrix leaves every rank with its whole gradient under ZeRO-2.
+"""
+
+MATRICES_AND_VECTORS: KindGroups = (tuple(kind for kind in KINDS if decays(kind)), tuple(sorted(VECTORS)))
+"""The groups where kinds differ in nothing but that gains do not decay."""
 
 
-def build_adamw(model: nn.Module) -> torch.optim.AdamW:
+def alike(values: Mapping[ParameterKind, AdamWValues]) -> KindGroups:
+    """Kinds of equal values together, in the order of KINDS."""
+    found: dict[tuple[AdamWValues, bool], list[ParameterKind]] = {}
+    for kind in KINDS:
+        found.setdefault((values[kind], decays(kind)), []).append(kind)
+    return list(found.values())
+
+
+def parameter_groups(model: nn.Module, kinds: KindGroups = MATRICES_AND_VECTORS) -> list[dict[str, Any]]:
+    """The optimizer's groups, those that have parameters here, in the model's order; "kind" names one of the kinds in
+    each.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": [p for p in trained if kind_of(p) in group], "kind": group[0]} for group in kinds]
+    return [group for group in groups if group["params"]]
+
+
+def build_adamw(model: nn.Module, kinds: KindGroups = MATRICES_AND_VECTORS) -> torch.optim.AdamW:
     """torch's fused AdamW, on CPU as on CUDA. It moves nothing before `set_hyper_parameters`."""
-    return torch.optim.AdamW(parameter_groups(model), lr=0.0, fused=True)
+    return torch.optim.AdamW(parameter_groups(model, kinds), lr=0.0, fused=True)
 
 
 def set_hyper_parameters(param_groups: list[dict[str, Any]], values: Mapping[ParameterKind, AdamWValues]) -> None:

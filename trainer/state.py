@@ -22,7 +22,9 @@ class Carried(Protocol):
         ...
 
     def restore(self, document: Mapping[str, Any] | None) -> None:
-        """Called after a load has filled `held`; None if the checkpoint knows nothing of this: `held` is as it was."""
+        """Called once a load has filled everything else of the state, and `held`; None if the checkpoint knows nothing
+        of this, and `held` is as it was.
+        """
         ...
 
 

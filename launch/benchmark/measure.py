@@ -111,10 +111,10 @@ class Bench:
         self.counts = Counts()
         chunks = run.build_chunks(groups)
         self.num_parameters = _num_parameters(chunks, groups)
-        engine = Engine(chunks, run.fit.engine, groups)
+        self._scaling = scaling_of(run.fit, run.facts, groups.layout, groups.num_data_ranks)
+        engine = Engine(chunks, run.fit.engine, groups, self._scaling.values.kind_groups)
         timed: Any = _TimedEngine(engine, self)  # the two methods that a step calls
         self._state = TrainState(engine=timed)
-        self._scaling = scaling_of(run.fit, run.facts, groups.layout, groups.num_data_ranks)
         self.batch = self._scaling.sizes.at(0, None)
         self._data = _TimedData(synthetic_mixture(run), self)
         self._objective = _CountingObjective(run.build_objective(groups=groups), self)

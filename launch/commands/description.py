@@ -13,6 +13,7 @@ from triptych.trainer.parallel.memory import memory_estimate
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.stages import chunk_layers
+from triptych.trainer.scaling.scaling import hyper_parameters
 
 GIB = 2**30
 
@@ -50,6 +51,7 @@ def _stages(run: TrimodalRun, plan: Plan, model: torch.nn.Module) -> str:
         f"{'stage':>5}  {'layers':<22}{'parameters':>14}" + "".join(f"{part:>11}" for part in parts),
     ]
     first_cost, last_cost = run.stage_costs
+    groups_of_kinds = hyper_parameters(run.fit, run.facts).kind_groups
     layout, num_layers = plan.layout, run.model.num_layers
     for stage in range(layout.pipeline):
         chunks = [
@@ -57,7 +59,8 @@ def _stages(run: TrimodalRun, plan: Plan, model: torch.nn.Module) -> str:
             for chunk in range(layout.virtual)
         ]
         layers = {layer for chunk in chunks for layer in chunk}
-        sizes = list(rank_counts(model, num_layers, layers, layout.tensor).values())
+        counts = rank_counts(model, num_layers, layers, layout.tensor)
+        sizes = [size for kinds in groups_of_kinds if (size := sum(counts.get(kind, 0) for kind in kinds))]
         memory = memory_estimate(
             sizes, zero_stage=plan.zero_stage, precision=plan.precision, data_ranks=plan.data_ranks
         )

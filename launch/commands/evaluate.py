@@ -1,6 +1,7 @@
 """`triptych evaluate`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from rich.table import Table
 from triptych.launch.run_directory import RunDirectory
 
 
-def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
-    """Score a run on held-out data; writes evaluation.json beside its checkpoints."""
+def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str], weights: str) -> None:
+    """Score a run's weights, or an average of them, on held-out data; writes evaluation.json beside its checkpoints."""
     from triptych.configs.digits_evaluation import evaluate_run
     from triptych.data_pipelines.shards.atomic import replace_file
     from triptych.launch.trained import open_trained
@@ -19,11 +20,12 @@ def evaluate(run_dir: Path, out: Path | None, settings: Sequence[str]) -> None:
     target = out or run_dir / "evaluation.json"
     if target.is_dir() or (out and not out.parent.is_dir()):
         raise ValueError(f"--out {target} is a folder, or in none; name a file in a folder that exists")
-    with open_trained(RunDirectory(folder=run_dir), settings, seed=0) as trained:
+    with open_trained(RunDirectory(folder=run_dir), settings, seed=0, weights=weights) as trained:
         mixture = trained.run.build_mixture(trained.tokenizers, "validation")
         evaluation = evaluate_run(trained.run, trained.generator, trained.tokenizers, mixture)
-    replace_file(target, (evaluation.scores.dumps() + "\n").encode())
-    Console().print(scores_table(evaluation.scores.to_json()))
+        scores = replace(evaluation.scores, weights=trained.weights)
+    replace_file(target, (scores.dumps() + "\n").encode())
+    Console().print(scores_table(scores.to_json()))
     print(f"written to {target}")
 
 

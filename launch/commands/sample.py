@@ -29,6 +29,7 @@ def sample(
     num: int,
     seed: int,
     settings: Sequence[str],
+    weights: str,
 ) -> None:
     """Generate `num` outputs for every prompt or file and write them to `out`, named by task, input and number.
 
@@ -47,7 +48,7 @@ def sample(
     inputs = _inputs(known, prompts, files)
     from triptych.launch.trained import open_trained
 
-    with open_trained(RunDirectory(folder=run_dir), settings, seed) as trained:
+    with open_trained(RunDirectory(folder=run_dir), settings, seed, weights) as trained:
         made = _texts(trained, inputs, num) if known == "text" else _pairs(trained, known, inputs, num)
     out.mkdir(parents=True, exist_ok=True)
     for i, raw in enumerate(made):

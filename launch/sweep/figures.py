@@ -152,10 +152,10 @@ def loss_limits(groups: Sequence[Group]) -> tuple[float, float]:
 
 
 def final_limits(lines: Sequence[Dependence]) -> tuple[float, float]:
-    """What of the final losses is shown: all, unless some are far above the rest: above every line's best by more than
-    six times the distance of the median, which would make the rest flat.
+    """What of the final losses is shown: all, unless some are above the lowest by more than six times the distance of
+    the median, which would make the rest flat.
     """
-    finals = np.concatenate([line.finals[np.isfinite(line.finals)] for line in lines])
+    finals = np.concatenate([group.finals_S[np.isfinite(group.finals_S)] for line in lines for group in line.groups])
     low, typical = float(finals.min()), float(np.median(finals))
     cap = low + 6 * (typical - low) if typical > low else math.inf
     low, high = _padded(low, min(float(finals.max()), cap))

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Point:
     def label_without(self, path: str) -> str:
         """The group's name without the part that tells the value of `path`; empty if nothing else is in it."""
         paths = ["", *self.values] if self.variant else list(self.values)
-        parts = zip(paths, self.name.split(","), strict=True)
+        parts = zip(paths, self.name.split(","), strict=True) if paths else ()
         return ",".join(part for part_path, part in parts if part_path not in (path, SEED))
 
 
@@ -60,7 +59,7 @@ def parse_grid(text: str) -> Grid:
     one, or one twice.
     """
     path, equals, values = text.partition("=")
-    texts = tuple(part.strip() for part in _split(values))
+    texts = tuple(part.strip() for part in _split(values, ","))
     if not equals or not path or not all(texts):
         raise ValueError(f"--grid {text} gives no values; write --grid path=value,value")
     if len({repr(parse_value(value)) for value in texts}) < len(texts):
@@ -69,20 +68,19 @@ def parse_grid(text: str) -> Grid:
 
 
 def parse_variant(text: str) -> Variant:
-    """`name: path=value path=value`, quoted as in a shell where a value has spaces. ValueError if it is not that."""
+    """`name: path=value path=value`, split at the spaces that are in no brackets or quotes. ValueError if it is not
+    that.
+    """
     name, colon, settings = text.partition(":")
     if not colon or not _VARIANT_NAME.fullmatch(name.strip()):
         raise ValueError(
             f"--variant {text} has no name of letters, digits and ._+- before a colon; "
             'write --variant "name: path=value"'
         )
-    try:
-        parts = shlex.split(settings)
-    except ValueError as error:
-        raise ValueError(f"--variant {text}: {str(error).lower()}; close it") from None
+    parts = [part for part in _split(settings, " ") if part.strip()]
     for part in parts:
         if "=" not in part:
-            raise ValueError(f"--variant {text}: {part} is no assignment; write path=value, in quotes if it has spaces")
+            raise ValueError(f"--variant {text}: {part} is no assignment; write path=value, quotes around words")
     return Variant(name=name.strip(), settings=tuple(parts))
 
 
@@ -115,17 +113,17 @@ def sweep_points(
     return points
 
 
-def _split(text: str) -> Iterator[str]:
-    """The parts between commas at the top level."""
+def _split(text: str, separator: str) -> Iterator[str]:
+    """The parts between separators at the top level."""
     part, awaited = "", []
     for letter in text:
         if awaited and letter == awaited[-1]:
             awaited.pop()
-        elif letter in "\"'" and not part.strip():  # elsewhere it is an apostrophe
+        elif letter in "\"'" and part.strip()[-1:] in ("", "="):  # elsewhere it is an apostrophe
             awaited.append(letter)
         elif letter in _CLOSING and (not awaited or awaited[-1] not in "\"'"):
             awaited.append(_CLOSING[letter])
-        if letter == "," and not awaited:
+        if letter == separator and not awaited:
             yield part
             part = ""
         else:

@@ -217,4 +217,4 @@ def _group(name: str, members: Sequence[Result]) -> Group:
 def _before_and_after(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Running totals before and after each, [N] to [2 N]."""
     after = np.cumsum(amounts)
-    return np.stack([np.concatenate([[0.0], after[:-1]]), after], axis=1).ravel()
+    return np.stack([np.concatenate([[0.0], after])[:-1], after], axis=1).ravel()

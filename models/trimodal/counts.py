@@ -34,7 +34,7 @@ def rank_counts(
     model: nn.Module, num_layers: int, layers: Collection[int], num_tensor_ranks: int
 ) -> dict[ParameterKind, int]:
     """Parameters that one rank holds if its pipeline stage has `layers` of the whole `model`: of each kind that is
-    there, the optimizer's groups in their order. The embedding goes with the first layer, the heads with the last.
+    there. The embedding goes with the first layer, the heads with the last.
     """
     sizes: Counter[ParameterKind] = Counter()
     for name, parameter in model.named_parameters():

@@ -1,7 +1,7 @@
 """A run's checkpoints: when one is due, what goes in, which is loaded, which are dropped."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -86,23 +86,26 @@ class CheckpointStore:
             batch=state.batch,
             cursor=dict(state.cursor),
             identity=self._identity,
+            carried={name: carried.document() for name, carried in state.carried.items()},
         )
         self._saved_tokens = state.tokens
         if self._config.writing == "blocking":
-            self._write(state.engine.held(), header)
+            self._write(_parts(state, state.carried), header)
         else:
-            copy = self._staging.copy(state.engine.held())
+            copy = self._staging.copy(_parts(state, state.carried))
             self._background.start(lambda: self._write(copy, header))
 
     def load_newest(self, state: TrainState) -> None:
         """Put the newest sound checkpoint into the state and its engine, whatever layout wrote it.
 
-        A damaged one is passed over with a warning. ValueError, with nothing loaded, if none is left, or if the newest
-        is of another format, identity or model.
+        With a warning each: a damaged one is passed over; what the run carries and the checkpoint has not begins anew;
+        what the checkpoint has and the run does not carry is left unread. ValueError, with nothing loaded, if none is
+        left, or if the newest is of another format, identity or model.
         """
         self.wait()
         folder, document = self._find_newest()
-        held, modules = state.engine.held(), {"weights": state.engine.module_weights()}
+        held = _parts(state, state.carried.keys() & document.header.carried.keys())
+        modules = {"weights": state.engine.module_weights()}
         for parts in (held, modules):
             require_parameters(folder, document, wanted_shapes(parts, self._ranks))
         for parts in (held, modules):
@@ -111,6 +114,11 @@ class CheckpointStore:
         state.logical_updates, state.batch = document.header.logical_updates, document.header.batch
         state.cursor = dict(document.header.cursor)
         self._saved_tokens = self._on_disk = state.tokens
+        for name, carried in state.carried.items():
+            carried.restore(document.header.carried.get(name))
+        if self._ranks.is_first:
+            for line in _differences(folder, document.header.carried, state.carried):
+                self._warn(line)
 
     def wait(self) -> None:
         """Return when no save is under way; raise what went wrong with the last one."""
@@ -176,3 +184,22 @@ class CheckpointStore:
         document = self._ranks.from_first(lambda: read_document(folder))
         require_identity(folder, document.header.identity, self._identity)
         return document
+
+
+def _parts(state: TrainState, names: Iterable[str]) -> State:
+    """What this rank holds of the engine's state, and of those that the run carries under these names."""
+    parts = dict(state.engine.held())
+    for name in sorted(names):
+        held = state.carried[name].held()
+        assert parts.keys().isdisjoint(held), f"{name} has a part of another's"
+        parts |= held
+    return parts
+
+
+def _differences(folder: Path, saved: Iterable[str], carried: Iterable[str]) -> list[str]:
+    """One line for everything that either the checkpoint or the run alone has."""
+    new = [f"checkpoint {folder} has no {name}; it begins anew" for name in sorted(set(carried) - set(saved))]
+    return new + [
+        f"checkpoint {folder} has {name}, which this run does not ask for; it is left unread"
+        for name in sorted(set(saved) - set(carried))
+    ]

@@ -19,7 +19,7 @@ from triptych.trainer.engine.gradients import clip_gradients
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule, Prepared
 from triptych.trainer.metrics import MetricAccumulator
-from triptych.trainer.optimizer import build_adamw, set_hyper_parameters
+from triptych.trainer.optimizer import MATRICES_AND_VECTORS, KindGroups, build_adamw, set_hyper_parameters
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.scaling.rules import AdamWValues
 from triptych.trainer.seams import LossTerms, Objective, Rows
@@ -30,11 +30,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class Engine:
     """A model under DeepSpeed: ZeRO, clipping and the step are DeepSpeed's; when to step, and by how much, is ours.
 
-    chunks: this rank's pieces of the model, one unless the pipeline is interleaved. `managed_gradient_accumulation` is
+    chunks: this rank's pieces of the model, one unless the pipeline is interleaved. kinds: of parameters that are given
+    the same values. `managed_gradient_accumulation` is
     off, so that any number of micro-batches can make up a logical batch and every `step` is a boundary.
     """
 
-    def __init__(self, chunks: Sequence[nn.Module], config: EngineConfig, groups: Groups) -> None:
+    def __init__(
+        self,
+        chunks: Sequence[nn.Module],
+        config: EngineConfig,
+        groups: Groups,
+        kinds: KindGroups = MATRICES_AND_VECTORS,
+    ) -> None:
         if groups.device.type == "cpu":
             # Its shared-memory all-reduce is compiled at start (half a minute, needs a compiler) and gloo does without.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -45,7 +52,7 @@ class Engine:
         self._config = config
         self._groups = groups
         model = self.chunks[0] if len(self.chunks) == 1 else nn.ModuleList(self.chunks)
-        adamw = build_adamw(model)
+        adamw = build_adamw(model, kinds)
         # DeepSpeed puts flat partitions in the place of these.
         groups_of_parameters = [list(group["params"]) for group in adamw.param_groups]
         self._deepspeed: Any
@@ -136,6 +143,11 @@ class Engine:
         return {
             name: self._held(parameter, parameter.detach().view(-1), 0) for name, parameter in self.named_parameters()
         }
+
+    def weights_written(self) -> None:
+        """Call on all ranks after writing weights of `held` into place: the forward pass reads them from then on."""
+        if self._config.zero_stage:  # else it reads the very same memory
+            self._deepspeed.optimizer.update_lp_params()
 
     def _held(self, parameter: nn.Parameter, flat: Tensor | None, start: int) -> Held:
         sharding, tensor = sharding_of(parameter), self._groups.collection.tp

@@ -27,7 +27,7 @@ class Scores:
     text names, `judge_*` of the judges themselves on real held-out data. *_character_error: edits over reference
     characters. nelbo_nats_per_token: modality to the bound on the negative log-likelihood, with fixed noise. seconds:
     wall clock of the whole run. tokens: positions trained on, padding not counted. commit: of the code, with "-dirty"
-    if it was changed.
+    if it was changed. weights: "weights", or the name of the average of them that was scored.
     """
 
     t2i_accuracy: Proportion | None = None
@@ -48,6 +48,7 @@ class Scores:
     tokens: int | None = None
     num_parameters: int | None = None
     commit: str | None = None
+    weights: str | None = None
 
     @property
     def perplexity_bound(self) -> dict[str, float]:

@@ -14,7 +14,8 @@ class ScalingConfig:
 
     rule: "sde" scales them; "none" leaves them alone whatever the batch, for comparison. base_tokens: the horizon they
     were found at; None is the run's own. gamma: exponent of the horizon (0.44 in arXiv 2602.21472, 1 in Complete(d)P);
-    fit it to your schedule and data. betas: beta^kappa, or 1 - kappa (1 - beta).
+    fit it to your schedule and data. betas: beta^kappa, or 1 - kappa (1 - beta); where the batch changes mid-run,
+    Adam's bias correction is exact for the first form alone.
 
     second_moment: what becomes of Adam's when the batch changes mid-run: "rescale" to the new batch's noise, or "keep".
     clipping: the limit on the gradient's norm follows the noise, limit / sqrt(kappa), as epsilon does ("scaled"), or

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from triptych.models.parameterization import KINDS, ParameterKind, ShapeRatio
-from triptych.trainer.optimizer import AdamWConfig, KindFactors
+from triptych.trainer.optimizer import AdamWConfig, KindFactors, KindGroups, alike
 from triptych.trainer.scaling.config import ScalingConfig
 from triptych.trainer.scaling.rules import (
     AdamWValues,
@@ -62,6 +62,11 @@ class HyperParameters:
             base_tokens=self._scaling.base_tokens or self._total_tokens,
             gamma=self._scaling.gamma,
         )
+
+    @property
+    def kind_groups(self) -> KindGroups:
+        """Kinds that are given the same values at every batch."""
+        return alike(self._at_logical_batch)
 
     def learning_rate(self, batch: int, schedule: float) -> float:
         """Before any factor of a kind, at a point of the schedule (its factor, 0 .. 1)."""

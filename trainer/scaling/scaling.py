@@ -74,13 +74,16 @@ def findings(config: FitConfig, facts: RunFacts, batch: int) -> list[Finding]:
     if config.scaling.rule == "none":
         return []
     values = hyper_parameters(config, facts)
-    steps = math.inf
+    steps, decays = math.inf, []
     if facts.tokens_per_sequence is not None:
         steps = config.total_tokens / facts.tokens_per_sequence / batch
+        logical_tokens = values.logical_batch * facts.tokens_per_sequence
+        decays = [decay for average in config.averages if (decay := average.logical_decay(logical_tokens)) is not None]
     return guards(
         config.optimizer.values,
         values.kappa(batch),
         form=config.scaling.betas,
         steps=steps,
         minimum_steps=config.scaling.minimum_steps,
+        ema_decays=tuple(decays),
     )

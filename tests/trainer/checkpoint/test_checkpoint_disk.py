@@ -28,7 +28,13 @@ from triptych.trainer.checkpoint.planning import HeldSavePlanner, flat_state
 from triptych.trainer.checkpoint.shards import Box, Held
 
 HEADER = Header(
-    tokens=100, step=3, logical_updates=2.0, batch=8, cursor={"text": 5}, identity={"model": "m", "rate": 0.1}
+    tokens=100,
+    step=3,
+    logical_updates=2.0,
+    batch=8,
+    cursor={"text": 5},
+    identity={"model": "m", "rate": 0.1},
+    carried={"ema/slow": {"tokens": 100, "logical_updates": 0.1}},
 )
 TENSORS = {"a": torch.arange(12.0).view(3, 4), "b/c": torch.tensor(3.0), "0.weight": torch.ones(5)}
 
@@ -181,7 +187,7 @@ def test_the_document_comes_back_as_it_went(tmp_path):
     assert dataclasses.asdict(read_document(tmp_path).header) == dataclasses.asdict(HEADER)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 3}', '{"format": 2, "sha256": 3}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 3}', '{"format": 3, "sha256": 3}', "\xff"])
 def test_a_damaged_document_is_damage(tmp_path, text):
     (tmp_path / "state.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(Damaged, match=r"state\.json"):
@@ -190,7 +196,7 @@ def test_a_damaged_document_is_damage(tmp_path, text):
 
 def test_a_document_of_the_earlier_format_is_an_error_of_another_kind(tmp_path):
     (tmp_path / "state.json").write_text('{"format": 1}')
-    with pytest.raises(ValueError, match="has format 1, this version reads 2; use the version that wrote it") as error:
+    with pytest.raises(ValueError, match="has format 1, this version reads 3; use the version that wrote it") as error:
         read_document(tmp_path)
     assert not isinstance(error.value, Damaged)
 

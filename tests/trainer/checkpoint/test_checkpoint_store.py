@@ -271,8 +271,64 @@ def test_another_identity_is_an_error_not_damage(folder):
 def test_another_format_is_an_error_not_damage(folder):
     save_versions(folder, [1, 2])
     (folder_at(folder, 2) / "state.json").write_text('{"format": 9}')
-    with open_store(folder) as store, pytest.raises(ValueError, match="has format 9, this version reads 2"):
+    with open_store(folder) as store, pytest.raises(ValueError, match="has format 9, this version reads 3"):
         store.load_newest(state_of())
+
+
+class Count:
+    """Something that a run carries: a number in the index, and as a tensor."""
+
+    def __init__(self, value=0.0):
+        self.tensor = torch.tensor([value])
+        self.restored = "never"
+
+    def held(self):
+        return {"count/1": {"tensor": Held(shape=(1,), boxes=(Box(offsets=(0,), sizes=(1,), tensor=self.tensor),))}}
+
+    def document(self):
+        return {"number": self.tensor.item()}
+
+    def restore(self, document):
+        self.restored = document
+
+
+def carrying(version=0, **carried):
+    state = state_of(version=version)
+    state.carried |= carried
+    return state
+
+
+@pytest.mark.parametrize("writing", ["background", "blocking"])
+def test_what_the_run_carries_goes_with_it(folder, writing):
+    warnings, count = [], Count()
+    with open_store(folder, warnings, writing=writing) as store:
+        store.save(carrying(1, count=Count(0.1)))
+        store.load_newest(carrying(count=count))
+    assert torch.equal(count.tensor, torch.tensor([0.1]))
+    assert count.restored == {"number": torch.tensor(0.1).item()}
+    assert warnings == []
+
+
+def test_what_the_checkpoint_has_not_begins_anew_once_everything_else_is_loaded(folder):
+    save_versions(folder, [3])
+    warnings, count = [], Count(0.5)
+    state = carrying(count=count)
+    count.restore = lambda document: setattr(count, "restored", (document, state.tokens, state.logical_updates))
+    with open_store(folder, warnings) as store:
+        store.load_newest(state)
+    assert (count.tensor.item(), count.restored) == (0.5, (None, 300, 1.5))
+    assert warnings == [f"checkpoint {folder_at(folder, 3)} has no count; it begins anew"]
+
+
+def test_what_the_run_does_not_ask_for_is_left_unread(folder):
+    warnings, state = [], state_of()
+    with open_store(folder, warnings) as store:
+        store.save(carrying(2, count=Count(0.1)))
+        store.load_newest(state)
+    assert is_at(state, 2)
+    assert warnings == [
+        f"checkpoint {folder_at(folder, 2)} has count, which this run does not ask for; it is left unread"
+    ]
 
 
 def test_a_parameter_that_the_checkpoint_lacks_is_named_and_nothing_is_loaded(folder, monkeypatch):

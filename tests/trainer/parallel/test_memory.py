@@ -18,7 +18,7 @@ from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
-from triptych.trainer.optimizer import AdamWConfig, parameter_groups
+from triptych.trainer.optimizer import MATRICES_AND_VECTORS, AdamWConfig, parameter_groups
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.memory import memory_estimate
 from triptych.trainer.parallel.placement import Placement
@@ -115,7 +115,8 @@ def measure(groups, zero_stage, precision):
 
 def counted_sizes(model):
     """As a description of the run has them, of a model that is not split."""
-    return list(rank_counts(model, MODEL.num_layers, range(MODEL.num_layers), num_tensor_ranks=1).values())
+    counts = rank_counts(model, MODEL.num_layers, range(MODEL.num_layers), num_tensor_ranks=1)
+    return [sum(counts.get(kind, 0) for kind in kinds) for kinds in MATRICES_AND_VECTORS]
 
 
 def elements_left_whole(model, rank, num_ranks):

@@ -41,6 +41,6 @@ def test_a_flipped_bit_of_the_index_is_damage(tmp_path, bit):
 
 def test_another_version_is_not_called_damaged(tmp_path):
     (tmp_path / STATE).write_text('{"format": 1, "tokens": 5, "sha256": "00"}')
-    with pytest.raises(ValueError, match="has format 1, this version reads 2; use the version that wrote it") as error:
+    with pytest.raises(ValueError, match="has format 1, this version reads 3; use the version that wrote it") as error:
         read_document(tmp_path)
     assert not isinstance(error.value, Damaged)

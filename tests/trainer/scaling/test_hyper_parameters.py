@@ -91,3 +91,21 @@ def test_without_a_rule_nothing_follows():
 def test_settings_that_mean_nothing_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         ScalingConfig(**fields)
+
+
+def test_kinds_of_equal_values_share_a_group():
+    assert [sorted(group) for group in values().kind_groups] == [
+        sorted({"embedding", "attention_in", "attention_out", "mlp_in", "mlp_out", "readout", "matrix"}),
+        sorted({"norm", "query_key_norm", "final_norm", "vector"}),
+    ]
+
+
+def test_a_shape_takes_apart_what_it_scales_apart():
+    groups = {frozenset(group) for group in values(shape=ShapeRatio(width=2, depth=2)).kind_groups}
+    assert groups == {
+        frozenset({"embedding"}),
+        frozenset({"attention_in", "attention_out", "mlp_in", "mlp_out", "matrix"}),
+        frozenset({"norm", "vector"}),
+        frozenset({"query_key_norm", "final_norm"}),
+        frozenset({"readout"}),
+    }

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ class Damaged(ValueError):
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Header:
     """What a checkpoint holds besides tensors, as `TrainState` has it. cursor: one counter per data source. identity:
-    what the run that resumes must agree with.
+    what the run that resumes must agree with. carried: the numbers of what else the run carries, by name.
     """
 
     tokens: int
@@ -27,6 +27,7 @@ class Header:
     batch: int | None
     cursor: Mapping[str, int]
     identity: Mapping[str, Any]
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -101,9 +102,7 @@ def read_document(folder: Path) -> Document:
 
 
 def _decode(content: Mapping[str, Any]) -> Document:
-    header = Header(
-        **{name: content[name] for name in ("tokens", "step", "logical_updates", "batch", "cursor", "identity")}
-    )
+    header = Header(**{entry.name: content[entry.name] for entry in fields(Header)})
     files = {name: StoredFile(**file) for name, file in content["files"].items()}
     index = {
         part: {name: _decode_tensor(tensor) for name, tensor in tensors.items()}
