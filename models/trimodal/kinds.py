@@ -22,6 +22,6 @@ KINDS_OF_MODULES: dict[str, ParameterKind] = {
 
 def kind_of_name(name: str) -> ParameterKind:
     """The kind of the parameter of that name. A name that the table does not know is an error of ours."""
-    kinds = [KINDS_OF_MODULES[part] for part in name.split(".") if part in KINDS_OF_MODULES]
+    kinds: list[ParameterKind] = [KINDS_OF_MODULES[part] for part in name.split(".") if part in KINDS_OF_MODULES]
     assert len(kinds) == 1 and not name.endswith(".bias"), name
     return kinds[0]

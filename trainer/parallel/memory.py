@@ -46,8 +46,9 @@ def memory_estimate(
     * no ZeRO, fp32: torch's own AdamW, nothing flattened.
     * ZeRO-1 and 2: a group is flattened and filled up to an even number of elements per rank. A rank's partition has an
       fp32 master copy, in fp32 as in bf16, and two moments.
-    * Gradients are fp32: all of them under ZeRO-1, the partition under ZeRO-2, where a parameter that two partitions
-      share is left whole on both in fp32 (not counted here: less than the largest parameter).
+    * Gradients are fp32: all of them under ZeRO-1, the partition under ZeRO-2, where a parameter that several
+      partitions share is left whole on each in fp32. Not counted here: of every group, less than its two largest
+      parameters, so up to the whole embedding and heads, which are groups of few parameters.
 
     ValueError for bf16 without ZeRO, which keeps no fp32 master copy.
     """

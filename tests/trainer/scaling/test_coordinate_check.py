@@ -9,7 +9,7 @@ from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
 
 WIDER = ((32, 2), (64, 2), (128, 2), (256, 2))
-DEEPER = ((32, 2), (32, 4), (32, 8))
+DEEPER = ((32, 2), (32, 4), (32, 8), (32, 16))
 SHAPES = tuple(dict.fromkeys(WIDER + DEEPER))
 BASES = {"alpha 1": base_shape(1.0), "alpha 1/2": base_shape(0.5), "none": None}
 WITH = ("alpha 1", "alpha 1/2")
