@@ -22,8 +22,8 @@ What this is and is not:
   multiple of the identity, and by its experiments good to a small factor.
 * `parts` are sets of parameters. Those of a modality's readout get a gradient from that modality's loss alone, so their
   noise scale is exactly that of the modality's loss *on those parameters*. That it stands for the loss on all
-  parameters is an assumption: on the demo it was 1.0 to 1.5 times as large wherever either was known to a fifth, and
-  growth and order of the modalities were alike (trainer/scaling/results/noise_scale.md).
+  parameters is an assumption: on the demo it was 1.1 to 1.5 times as large wherever both were known to a fifth, and
+  ordered the modalities alike within errors (trainer/scaling/results/noise_scale.md).
 """
 
 import math
