@@ -164,6 +164,15 @@ class NoiseScale:
         """
         return self.noise_scale(part)
 
+    def safe_batch(self, part: str = ALL) -> float | None:
+        """What the critical batch is at least, in sequences, with |G|^2 two standard errors higher; None before there
+        is an error. A batch chosen by the estimate itself would follow its noise.
+        """
+        mean, error = self.average(part), self.signal_error(part)
+        if mean is None or error is None or mean.signal + 2 * error <= 0:
+            return None
+        return mean.noise / (mean.signal + 2 * error)
+
     def metrics(self) -> dict[str, float]:
         """For the log: noise_scale/<part> in sequences, gradient_signal/<part> |G|^2, both left out while |G|^2 is not
         positive; gradient_signal_error/<part>; gradient_noise/<part> S.

@@ -65,7 +65,7 @@ class BatchLimits:
 class BatchSizes:
     """The size of each step's batch.
 
-    logical: sequences. critical: the present estimate of the critical batch in sequences, None while there is none.
+    logical: sequences. critical: what the critical batch is at least, in sequences; None while that is not known.
     """
 
     def __init__(

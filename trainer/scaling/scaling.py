@@ -31,7 +31,9 @@ class Scaling:
         return self.noise.cut(rows, micro_batch, groups, tokens=tokens, together=self.rows_together)
 
     def unmeasured(self, rows: int, layout: ParallelLayout) -> str | None:
-        """Why the noise that is to be measured cannot be, with so many rows on each rank; None if it can, or need not."""
+        """Why the noise that is to be measured cannot be, with so many rows on each rank; None if it can, or is not to
+        be.
+        """
         if self.noise is None:
             return None
         return why_not(rows, self.rows_together, pipeline=layout.pipeline, virtual=layout.virtual)
@@ -51,7 +53,7 @@ def scaling_of(config: FitConfig, facts: RunFacts, layout: ParallelLayout, data_
         config.physical_batch,
         limits,
         logical=values.logical_batch,
-        critical=(lambda: None) if noise is None else noise.critical_batch,
+        critical=(lambda: None) if noise is None else noise.safe_batch,
     )
     return Scaling(values=values, sizes=sizes, noise=noise, rows_together=facts.rows_together)
 

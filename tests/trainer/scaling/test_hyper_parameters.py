@@ -13,7 +13,10 @@ from triptych.trainer.scaling.rules import completed_p, scale_adamw
 BASE = AdamWConfig(peak_learning_rate=2e-3, betas=(0.9, 0.98), epsilon=1e-8, weight_decay=0.1)
 
 
-def values(optimizer=BASE, *, base_batch=16, total_tokens=1000, shape=ShapeRatio(), **scaling):
+SAME = ShapeRatio()
+
+
+def values(optimizer=BASE, *, base_batch=16, total_tokens=1000, shape=SAME, **scaling):
     return HyperParameters(
         optimizer, ScalingConfig(**scaling), base_batch=base_batch, total_tokens=total_tokens, shape=shape
     )

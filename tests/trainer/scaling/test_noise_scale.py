@@ -83,7 +83,18 @@ def test_one_measurement_is_its_own_average():
     noise = noise_scale()
     noise.add(measured(3.0, 8.0), tokens=50)
     assert noise.average() == Estimate(signal=pytest.approx(2.0), noise=pytest.approx(16.0))  # 8 / (1/4 + 1/4); of 16
-    assert noise.noise_scale() == noise.critical_batch("p") == pytest.approx(8.0)
+    assert noise.noise_scale() == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 30.0])
+def test_a_safe_batch_takes_the_signal_two_errors_higher(spread):
+    noise = noise_scale(half_life_tokens=10**9)
+    assert noise.safe_batch("p") is None
+    for number in range(20):
+        noise.add(measured(3.0 + (-1) ** number * spread, 8.0), tokens=100 * (number + 1))
+    expected = 16 / (2 + 2 * spread / math.sqrt(19))
+    assert noise.safe_batch("p") == pytest.approx(expected, rel=1e-3)
+    assert noise.critical_batch("p") == pytest.approx(8.0, rel=1e-3)
 
 
 def test_signal_and_noise_are_averaged_apart_with_the_half_life():
