@@ -45,9 +45,9 @@ class ScalingConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class NoiseScaleConfig:
-    """every_tokens: from the end of one measured step to the next one. half_life_tokens: of the averages; where a batch is far under
-    the noise scale a single |G|^2 is off by several times its size, so hundreds of measurements belong into one.
-    ValueError unless both are positive and the half-life holds a measurement.
+    """every_tokens: from the end of one measured step to the next one. half_life_tokens: of the averages; where a batch
+    is far under the noise scale a single |G|^2 is off by several times its size, so hundreds of measurements belong
+    into one. ValueError unless both are positive and the half-life holds a measurement.
     """
 
     every_tokens: int

@@ -164,9 +164,7 @@ def test_an_automatic_batch_follows_the_measured_noise(groups):
     assert max(batches) > 8
     scales = [record.metrics.get("noise_scale/all") for record in records]
     assert max(scale for scale in scales if scale is not None) > max(batches) / 2.5
-    assert {f"gradient_noise/{part}" for part in facts.gradient_parts} <= records[-1].metrics.keys() | records[
-        -2
-    ].metrics.keys()
+    assert records[-1].metrics.keys() | records[-2].metrics.keys() >= {"gradient_noise/all"}
 
 
 def test_measuring_the_noise_changes_nothing(groups, reference):
