@@ -140,7 +140,7 @@ def break_settings() -> dict[str, QuadraticConfig]:
     """Changes of the task that tell apart what may end the rule's reach."""
     values, (start, end) = BASE.values, BASE.noise
     return {
-        "as above": BASE,
+        "base": BASE,
         "beta1 0": replace(BASE, values=replace(values, betas=(0.0, 0.999))),
         "lr / 4, 4 x the steps": replace(
             BASE,
@@ -194,31 +194,30 @@ def breaks_table(found: dict[str, dict[float, float]]) -> str:
 def pieces_figure(results: Results) -> Figure:
     """Worst deviation, in size, against kappa."""
     figure, (axes,) = panels(1, "Leave out a piece of the rule, and the batch shows in the loss", width=8.4, height=5.0)
-    muted = {"beta1 not scaled": MUTED, "betas as 1 - kappa (1 - beta)": MUTED}
-    colours = dict(zip((name for name in PIECES if name != FULL and name not in muted), COLOURS, strict=False))
+    drawn = {piece: by_kappa for piece, by_kappa in results.items() if piece not in NOT_DRAWN}
     ends = []
-    for piece, by_kappa in results.items():
-        if piece in muted:
-            continue
-        colour = INK if piece == FULL else colours[piece]
+    for (piece, by_kappa), colour in zip(drawn.items(), (INK, *COLOURS), strict=False):
         points = [(kappa, 100 * abs(worst(by_seed))) for kappa, by_seed in sorted(by_kappa.items())]
-        axes.plot(
-            *zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=2.6 if piece == FULL else 1.5
-        )
-        ends.append((*points[-1], piece, colour))
+        width = 2.6 if piece == FULL else 1.5
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=width)
+        end, height = points[-1]
+        name = piece if height <= HIGHEST_DRAWN else f"{piece} (diverges)"
+        ends.append((end, min(height, HIGHEST_DRAWN), name, colour))
+    axes.axhline(100 * BREAKS_AT, color=MUTED, linewidth=1, linestyle="--")
     axes.set(xscale="log", yscale="log", xlabel="kappa: batch over logical batch")
     axes.set_xticks(KAPPAS, ["1/4", *(f"{kappa:g}" for kappa in KAPPAS[1:])])
     axes.set_xticks([], minor=True)
     axes.set_yticks([0.1, 1, 10, 100], ["0.1 %", "1 %", "10 %", "100 %"])
     axes.set_yticks([], minor=True)
-    axes.set_ylabel("loss against kappa = 1: largest deviation of 4 quarters")
+    axes.set_ylim(0.05, HIGHEST_DRAWN)
+    axes.set_ylabel("loss against kappa = 1: largest deviation")
     label_ends(axes, ends, gap=0.05)
     return figure
 
 
 def breaks_figure(found: dict[str, dict[float, float]]) -> Figure:
     """The full rule alone, in changed settings."""
-    title = "The rule ends where noise no longer dominates, or beta2^kappa is small; other causes do not count"
+    title = "The rule ends where noise no longer dominates, or beta2^kappa is small"
     figure, (axes,) = panels(1, title, width=9.4, height=4.6)
     ends = []
     for (name, by_kappa), colour in zip(found.items(), (INK, *COLOURS), strict=False):
@@ -227,10 +226,11 @@ def breaks_figure(found: dict[str, dict[float, float]]) -> Figure:
         ends.append((*points[-1], name, colour))
     axes.axhline(100 * BREAKS_AT, color=MUTED, linewidth=1, linestyle="--")
     axes.set(xscale="log", yscale="log", xlabel="kappa: batch over logical batch, full rule")
-    axes.set_xticks(list(found["as above"]), [f"{kappa:g}" for kappa in found["as above"]])
+    axes.set_xticks(list(found["base"]), [f"{kappa:g}" for kappa in found["base"]])
     axes.set_xticks([], minor=True)
     axes.set_yticks([0.1, 1, 5, 10, 50], ["0.1 %", "1 %", "5 %", "10 %", "50 %"])
     axes.set_yticks([], minor=True)
+    axes.set_ylim(0.1, 60)
     axes.set_ylabel("loss against kappa = 1: largest deviation")
     label_ends(axes, ends, gap=0.055)
     return figure
