@@ -1,7 +1,7 @@
 """An average of the weights under Adam: the square-root rule with decay^kappa or a fixed decay, and the linear rule.
 
-The check of our notes on arXiv 2307.13813: theta^2 / 2 in 4000 replicas, 32768 samples, lr 1e-4, betas (0.9, 0.999),
-decay 0.9995, noise-dominated. The noise is not given there; a standard deviation of 10 gives its numbers.
+A reference check of the rule of arXiv 2307.13813: theta^2 / 2 in 4000 replicas, 32768 samples, lr 1e-4, betas (0.9,
+0.999), decay 0.9995, noise-dominated. The noise is not given there; a standard deviation of 10 gives its numbers.
 """
 
 import math
@@ -39,7 +39,7 @@ EXPECTED: Mapping[str, tuple[float, ...]] = {
     DECAY_FIXED: (0.7523, 0.7852, 0.8382),
     LINEAR: (0.6494, 0.5451, 0.4254),
 }
-"""E[average] in the notes, at kappa 2, 4, 8."""
+"""E[average] in the reference, at kappa 2, 4, 8."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -143,8 +143,8 @@ def main() -> None:
             provenance(NAME, time.process_time() - began),
             f"theta^2 / 2, gradient noise {NOISE:g}, {NUM_REPLICAS} replicas of {NUM_SAMPLES} samples, lr "
             f"{VALUES.learning_rate:g}, betas {VALUES.betas}, decay {DECAY}; +/- is 95 % over replicas; the last "
-            "column takes the numbers of our notes to be as uncertain as ours.",
-            markdown_table(("rule", "kappa", "E[average]", "notes", "difference, standard errors"), rows),
+            "column takes the reference's numbers to be as uncertain as ours.",
+            markdown_table(("rule", "kappa", "E[average]", "reference", "difference, standard errors"), rows),
         ],
         figures={NAME: figure_of(results)},
     )

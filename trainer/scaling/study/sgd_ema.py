@@ -1,9 +1,9 @@
 """An average of the weights under SGD: how far decay^kappa lets it drift when the batch is kappa times as large.
 
 On theta^2 / 2 with additive noise of variance 1 / kappa the first two moments of theta and of its average zeta follow
-a linear recursion, so nothing is sampled. Both start at 1; an update is SGD's, then the average's. The table is that of
-our notes on arXiv 2307.13813, to its digits; its lengths are not given: 8 / lr samples, up to a multiple of 1024, give
-all of them (one, 1.9e-3, is 0.0018497 here, rounded there in two steps).
+a linear recursion, so nothing is sampled. Both start at 1; an update is SGD's, then the average's. The table is a
+reference for the rule of arXiv 2307.13813, to its digits; its lengths are not given: 8 / lr samples, up to a
+multiple of 1024, give all of them (one, 1.9e-3, is 0.0018497 here, rounded there in two steps).
 """
 
 import math
@@ -103,7 +103,7 @@ def with_and_without(learning_rate: float, decay: float, kappa: int) -> tuple[Dr
 
 
 def table_rows() -> list[list[str]]:
-    """As in the notes, with the drift of theta besides."""
+    """As in the reference, with the drift of theta besides."""
     rows = []
     for learning_rate, decay, kappa in ROWS:
         ruled, fixed = with_and_without(learning_rate, decay, kappa)

@@ -1,4 +1,4 @@
-"""The average under Adam with fewer replicas: the rule keeps it, each other rule moves it by what the notes say."""
+"""The average under Adam with fewer replicas: the rule keeps it, each other rule moves it as in the reference."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from triptych.trainer.scaling.study.adam_ema import (
 )
 
 BOUND = 0.004
-"""4 standard errors of 500 replicas under the rule (0.0007 each) and what the notes' own sampling adds (0.0005)."""
+"""4 standard errors of 500 replicas under the rule (0.0007 each) and the reference's own sampling (0.0005)."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def results():
 
 
 @pytest.mark.parametrize("name", [RULED, DECAY_FIXED, LINEAR])
-def test_averages_are_those_of_the_notes(results, name):
+def test_averages_are_those_of_the_reference(results, name):
     assert [each.mean for each in results[name]] == pytest.approx(EXPECTED[name], abs=BOUND + 0.003 * (name == LINEAR))
 
 

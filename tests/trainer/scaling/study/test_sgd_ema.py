@@ -1,4 +1,4 @@
-"""The exact drift of the average under SGD: every number of the table that the notes print."""
+"""The exact drift of the average under SGD: every number of the table that the reference prints."""
 
 import math
 
