@@ -1,8 +1,8 @@
 """The batch rule for AdamW, whole and with one piece left out at a time, on a noisy quadratic of 4000 dimensions.
 
 The task is that of a reference check of the rule of arXiv 2602.21472 (AdamW, cosine, loss at each quarter of the data);
-its constants are not known, so these are ours. The noise falls to a quarter in the first half of the run, so that a second
-moment that remembers for too long is seen; epsilon is as large as the noise at the end, so that it counts at all.
+its constants are not known, so these are ours. The noise falls to a quarter in the first half of the run, so that a
+second moment that remembers for too long is seen; epsilon is as large as the noise at the end, so that it counts.
 """
 
 import statistics
