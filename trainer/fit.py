@@ -52,6 +52,7 @@ def fit(
     state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
     averages = ModelAverages(config.averages, state)
     state.carried |= averages.carried
+    state.carried["loss_divisor"] = state.engine.divisor
     if scaling.noise is not None:
         state.carried["noise_scale"] = scaling.noise
     with ExitStack() as stack:

@@ -10,7 +10,7 @@ from triptych.trainer.seams import LossTerms, MetricSums
 
 
 class MetricAccumulator:
-    """Adds up the loss and the metrics of one logical batch.
+    """Adds up the loss and the metrics of one batch.
 
     Every rank must report the same metric names, in whatever amounts: the names are sorted and their sums travel as one
     tensor.
@@ -29,12 +29,16 @@ class MetricAccumulator:
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def means(self, sum_over_data: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Name to mean over the logical batch; names without weight are left out."""
+        """Name to mean over the batch, and "loss_weight" to what its loss was summed over; names without weight are
+        left out.
+        """
         names = sorted(self._sums)
         if not names:
             return {}
         totals = sum_over_data(torch.stack([self._sums[name] for name in names])).tolist()
-        return {name: total / weight for name, (total, weight) in zip(names, totals, strict=True) if weight > 0}
+        found = dict(zip(names, totals, strict=True))
+        means = {name: total / weight for name, (total, weight) in found.items() if weight > 0}
+        return {**means, "loss_weight": found["loss"][1]} if "loss" in found else means
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

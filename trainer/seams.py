@@ -19,7 +19,7 @@ MetricSums = Mapping[str, tuple[Tensor, Tensor]]
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class LossTerms:
-    """A loss as what can be added up: the engine divides by the weight of the whole logical batch.
+    """A loss as what can be added up: the engine divides, for the whole batch at once.
 
     sum: 0-d, differentiable. weight: 0-d, the amount that `sum` is a sum over (tokens, images). metrics: for the log.
     """
@@ -50,7 +50,7 @@ class Rows(Protocol):
 
 
 class Data(Protocol):
-    """Where logical batches come from: a pure function of the cursor, so nothing but the cursor is checkpointed."""
+    """Where batches come from: a pure function of the cursor, so nothing but the cursor is checkpointed."""
 
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Rows, dict[str, int]]:
         """This rank's rows of the next `size` sequences, and the cursor after all of them.

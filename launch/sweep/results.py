@@ -52,8 +52,8 @@ class Result:
 
 
 class TokenMeans:
-    """Means of a metric over stretches of tokens. A step's value counts for each of its tokens alike, so that runs with
-    different batches compare.
+    """Means of a metric over stretches of tokens. A step's value counts by what its loss was summed over, so that runs
+    with different batches compare: a mean of small batches' means would favour the tokens of those that have few.
 
     Where steps overlap, as after going back to a checkpoint, the later writing counts.
     """
@@ -71,7 +71,8 @@ class TokenMeans:
         values[~np.isfinite(values)] = np.nan
         ends = np.array([record.tokens for record in with_metric], np.float64)
         self._places = np.stack([ends - sizes, ends], axis=1).ravel()
-        self._weights, self._sums = (_before_and_after(amounts) for amounts in (sizes, sizes * values))
+        weights = np.array([record.metrics.get("loss_weight", record.batch_tokens) for record in with_metric])
+        self._weights, self._sums = (_before_and_after(amounts) for amounts in (weights, weights * values))
 
     def over(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
         """Means between neighbours of `edges`, [N + 1] to [N]; not-a-number where no step is, or a value was not

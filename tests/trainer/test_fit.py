@@ -58,14 +58,15 @@ def test_equals_plain_pytorch(groups, reference):
         betas=(0.9, 0.95),
         eps=1e-8,
     )
-    cursor = {}
+    cursor, weight, sequences = {}, 0.0, 0
     for record in records:
         batch, cursor = data.batch(cursor, 8, 0, 1)
         inputs, targets = objective.prepare(batch, Stream(seed=11))
         terms = objective.loss(model(inputs), targets)
         loss = terms.sum / terms.weight
+        weight, sequences = weight + terms.weight.item(), sequences + 8
         optimizer.zero_grad()
-        loss.backward()
+        (terms.sum / (8 * weight / sequences)).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * settings.learning_rate.factor(record.tokens - record.batch_tokens / 2, 2300)

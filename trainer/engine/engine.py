@@ -1,4 +1,4 @@
-"""The engine: gradients of a logical batch, one optimizer step, and the state that a checkpoint holds."""
+"""The engine: gradients of a batch, one optimizer step, and the state that a checkpoint holds."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from triptych.models.sharding import sharding_of, whole_shape
 from triptych.trainer.checkpoint.boxes import boxes_of_range
 from triptych.trainer.checkpoint.shards import Held, State
 from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS, EngineConfig, deepspeed_settings
+from triptych.trainer.engine.divisor import LossDivisor
 from triptych.trainer.engine.gradients import clip_gradients
 from triptych.trainer.engine.halves import Gradient, GradientHalves
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
@@ -33,7 +34,7 @@ class Engine:
 
     chunks: this rank's pieces of the model, one unless the pipeline is interleaved. kinds: of parameters that are given
     the same values. `managed_gradient_accumulation` is
-    off, so that any number of micro-batches can make up a logical batch and every `step` is a boundary.
+    off, so that any number of micro-batches can make up a batch and every `step` is a boundary.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Engine:
         # Without ZeRO the gradients are reduced, clipped and stepped with here, one after the other.
         self._deepspeed.enable_backward_allreduce = config.zero_stage > 0
         self._create_moments(groups_of_parameters)
+        self.divisor = LossDivisor(groups.device)
         self._pipeline: PipelineSchedule | None = None
         if groups.layout.pipeline > 1:
             dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -86,19 +88,21 @@ class Engine:
         stream: Stream,
         halves: GradientHalves | None = None,
     ) -> dict[str, float]:
-        """Accumulate the gradient of this rank's part of a logical batch; returns the metrics of the whole of it.
+        """Accumulate the gradient of this rank's part of a batch; returns the metrics of the whole of it.
 
         halves: is shown the gradients in the middle and at the end. ValueError if ZeRO-2 has taken them apart by then.
 
-        Every micro-batch is prepared first: the weight of the whole logical batch, over all ranks, divides each loss,
-        so that neither accumulation nor the number of ranks nor padding changes the gradient. DeepSpeed averages over
-        data-parallel ranks, hence the factor of their number.
+        Every micro-batch is prepared first: one number that follows from the whole batch, over all ranks, divides each
+        loss (`LossDivisor`), so that neither accumulation nor the number of ranks nor padding changes the gradient.
+        DeepSpeed averages over data-parallel ranks, hence the factor of their number.
         """
         for chunk in self.chunks:
             chunk.train()
         prepared = [objective.prepare(rows, stream) for rows in micro_batches]
         weight = self._groups.sum_over_data(torch.stack([targets.weight.double() for _, targets in prepared]).sum())
-        scale = (self._groups.num_data_ranks / weight.clamp(min=1e-30)).float()  # on the device: nobody waits for it
+        num_data_ranks = self._groups.num_data_ranks
+        divisor = self.divisor(weight, num_data_ranks * sum(len(rows) for rows in micro_batches))
+        scale = (num_data_ranks / divisor.clamp(min=1e-30)).float()
         metrics = MetricAccumulator()
         for part in [prepared] if halves is None else [prepared[: halves.num_first], prepared[halves.num_first :]]:
             for terms in (self._pipeline or self._one_after_another)(part, objective, scale):

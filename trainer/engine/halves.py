@@ -74,8 +74,8 @@ class GradientHalves:
     def _squares(self, gradient: Tensor, first: Tensor) -> Tensor:
         """float64 [2]: of the mean over ranks, of the difference of the halves.
 
-        Every loss is divided by the weight of the whole batch, so what has been accumulated is h/b of the mean gradient
-        of the first half's rows, and then the mean gradient of all b.
+        Every loss is divided by one number for the whole batch, so what has been accumulated is h/b of the mean
+        gradient of the first half's rows, and then the mean gradient of all b.
         """
         in_first, in_second = self.rows
         total = in_first + in_second

@@ -10,9 +10,8 @@ both unbiased for independent sequences; with equal halves on one rank |G|^2 is 
 
 What this is and is not:
 
-* Each batch's loss is divided by its own number of maskable tokens. Here that divisor counts as fixed, a batch as a sum
-  over sequences: x_i is the sequence's share of the summed loss, so long sequences count for more, and the divisor's
-  own fluctuation is no noise.
+* A batch is a sum over sequences, divided by their number times the run's mean weight of one (`LossDivisor`): x_i is
+  the sequence's share of the summed loss, so long sequences count for more.
 * Sequences of a batch are not quite independent: mixtures and times of corruption are balanced over consecutive ones.
   So halves are consecutive rows, each what a batch of half the size would have been. Every second row would not do: two
   sources that alternate would be parted. What balance is left between the halves makes S a little too large, which

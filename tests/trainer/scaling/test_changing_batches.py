@@ -93,14 +93,15 @@ def test_equals_plain_pytorch(groups, reference):
     parameters = list(model.parameters())
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     kept = {0: 1.0, 1: 1.0}  # what is missing of each moment's weight, beta0^(sum of kappas)
-    cursor, before = {}, None
+    cursor, before, weight, sequences = {}, None, 0.0, 0
     for record in records:
         schedule = settings().learning_rate.factor(record.tokens - record.batch_tokens / 2, 2300)
         values = scaled.step_values(record.batch, schedule)
         batch, cursor = data.batch(cursor, record.batch, 0, 1)
         inputs, targets = objective.prepare(batch, Stream(seed=11))
         terms = objective.loss(model(inputs), targets)
-        gradients = torch.autograd.grad(terms.sum / terms.weight, parameters)
+        weight, sequences = weight + terms.weight.item(), sequences + record.batch
+        gradients = torch.autograd.grad(terms.sum / (record.batch * weight / sequences), parameters)
         norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
         limit = record.kappa**-0.5
         for index in kept:

@@ -47,6 +47,7 @@ def measured(cell):
     with noise_rows.groups_of(cell, distributed.get_rank()) as groups:
         state = noise_rows.trained(cell, groups)
         rows, _ = mixture().batch({}, NUM_ROWS, groups.data_rank, groups.num_data_ranks)
+        state.engine.divisor.restore({"weight": 0.0, "sequences": 0})  # the next batch is divided by its own weight
         squares = squares_of(state.engine, rows, cell.micro, groups, noise_rows.objective(groups))
         state.engine._deepspeed.destroy()
     return squares
@@ -110,6 +111,7 @@ def estimates():
     cell, generator, found = Cell(zero=0, total_tokens=SHORT), torch.Generator().manual_seed(0), []
     with quiet_engine(), alone(), noise_rows.groups_of(cell) as groups:
         engine = noise_rows.trained(cell, groups).engine
+        engine.divisor.restore({"weight": 0.0, "sequences": 0})
         pool, _ = mixture().batch({}, 24, 0, 1)
         objective = noise_rows.objective(groups)
         gradients, _ = noise_rows.row_gradients(engine.module, objective, pool)
@@ -168,6 +170,7 @@ def test_partitioned_gradients_are_refused():
     cell = Cell(zero=2, total_tokens=SHORT)
     with quiet_engine(), alone(), noise_rows.groups_of(cell) as groups:
         engine = noise_rows.trained(cell, groups).engine
+        engine.divisor.restore({"weight": 0.0, "sequences": 0})
         rows, _ = mixture().batch({}, NUM_ROWS, 0, 1)
         with pytest.raises(ValueError, match=r"set fit\.engine\.zero_stage=1"):
             squares_of(engine, rows, 8, groups, noise_rows.objective(groups))
