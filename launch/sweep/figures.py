@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from triptych.launch.report.numbers import fixed, short
 from triptych.launch.sweep.grid import SEED
-from triptych.launch.sweep.results import BAND_DEVIATIONS, SETTLED_FRACTION, Group
+from triptych.launch.sweep.results import BAND_DEVIATIONS, SETTLED_FRACTION, Group, compared
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa3377", "#8c6d1f", "#56b4e9", "#332288", "#999933")
 INK, FAINT, BAND = "#333333", "#e4e4e4", "#8a8a8a"
@@ -66,6 +66,33 @@ def draw_curves(groups: Sequence[Group], target: Path, *, reference: Group | Non
     _label_ends(axes, ends)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.set(xlabel="tokens", ylabel="training loss")
+    _save(figure, target)
+
+
+def draw_differences(groups: Sequence[Group], target: Path, *, reference: Group, title: str = "") -> None:
+    """Loss less the reference's, of the same seeds, over tokens; grey: two standard deviations of the reference's seeds
+    either way. Dashed: groups that are outside at more than half of the windows. What is far out leaves the figure.
+    """
+    pairs = [(group, compared(group, reference)) for group in groups if group is not reference]
+    drawn = [(group, found) for group, found in pairs if np.isfinite(found.differences_N).any()]
+    if not drawn:
+        return
+    figure, axes = _axes(title)
+    spread_N = BAND_DEVIATIONS * reference.deviation
+    settled = reference.tokens_N > SETTLED_FRACTION * (reference.tokens_N[0] + reference.tokens_N[-1])
+    farthest = max(float(np.nanmax(np.abs(found.differences_N[settled]))) for _, found in drawn)
+    limit = min(1.1 * farthest, 6 * float(np.nanmax(spread_N[settled])))
+    axes.set(ylim=(-limit / 2, limit), xlim=(0, float(reference.tokens_N[0] + reference.tokens_N[-1])))
+    axes.fill_between(reference.tokens_N, -spread_N, spread_N, color=BAND, alpha=0.3, linewidth=0, zorder=1)
+    ends = [(0.0, _curve_label(reference, reference), INK)]
+    axes.axhline(0.0, color=INK, linewidth=1.0, zorder=2)
+    for number, (group, found) in enumerate(drawn):
+        colour, style = COLOURS[number % len(COLOURS)], "-" if found.share_within > 0.5 else "--"
+        axes.plot(group.tokens_N, found.differences_N, style, color=colour, linewidth=1.6, zorder=3)
+        ends.append((_end_of(found.differences_N), group.name, colour))
+    _label_ends(axes, ends)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.set(xlabel="tokens", ylabel=f"training loss less that of {reference.name}")
     _save(figure, target)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from triptych.data_pipelines.shards.atomic import replace_file
-from triptych.launch.sweep.figures import dependences, draw_curves, draw_dependences
+from triptych.launch.sweep.figures import dependences, draw_curves, draw_dependences, draw_differences
 from triptych.launch.sweep.folder import Asked, SweepFolder
 from triptych.launch.sweep.results import Reading, Result, grouped, named_group, read_result
 from triptych.launch.sweep.tables import groups_table, points_csv
@@ -53,6 +53,9 @@ class Ledger:
         replace_file(table, groups_table(groups, results, reference).encode())
         draw_curves(groups, curves, reference=reference, title=title)
         written = [table, rows, curves]
+        if reference is not None:
+            written.append(folder / "differences.png")
+            draw_differences(groups, written[-1], reference=reference, title=title)
         if (found := dependences(groups)) is not None:
             path, lines = found
             written.append(folder / f"{path.rpartition('.')[2]}.png")

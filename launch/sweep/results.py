@@ -98,14 +98,15 @@ class TokenMeans:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Group:
-    """The points that differ in their seeds alone. curves_SN: those of the S points that are done, over N windows.
-    num_failed: of its points.
+    """The points that differ in their seeds alone. seeds: of the S points that are done, None where none was set;
+    curves_SN: theirs over N windows. num_failed: of its points.
     """
 
     name: str
     variant: str
     values: Mapping[str, Any]
     tokens_N: NDArray[np.float64]
+    seeds: tuple[Any, ...]
     curves_SN: NDArray[np.float64]
     finals_S: NDArray[np.float64]
     num_failed: int
@@ -136,12 +137,18 @@ class Group:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Comparison:
-    """A group beside a reference. share_within: of the windows after the first tenth, those in which the group's mean
-    lies within two standard deviations of the reference's seeds around their mean. final_deviations: final difference
-    in units of the standard deviation of the reference's final losses.
+    """A group beside a reference, each of its seeds beside the same seed there, which has seen the same data: what is
+    left is what the settings do, not the seed.
+
+    differences_N: mean over the seeds, at every window. share_within: of the windows after the first tenth, those in
+    which that is at most two standard deviations of the reference's seeds. final, final_deviations: difference of the
+    final losses, and in units of the reference's standard deviation at the windows after the first tenth (root mean
+    square over them: the last window's own, of a few seeds, would be a throw of dice).
     """
 
+    differences_N: NDArray[np.float64]
     share_within: float
+    final: float
     final_deviations: float
 
 
@@ -180,18 +187,26 @@ def grouped(results: Iterable[Result]) -> list[Group]:
 
 def compared(group: Group, reference: Group) -> Comparison:
     """A group beside a reference, which may be itself. Not-a-number where the reference has fewer than two seeds, or
-    the windows are not the same.
+    the windows are not the same; a seed that the reference lacks is held against its mean.
     """
     nothing = float("nan")
-    if group.num_seeds == 0 or reference.num_seeds < 2:
-        return Comparison(share_within=nothing, final_deviations=nothing)
-    share = nothing
-    if np.array_equal(group.tokens_N, reference.tokens_N):
-        settled = group.tokens_N > SETTLED_FRACTION * (group.tokens_N[0] + group.tokens_N[-1])
-        distance = np.abs(group.mean - reference.mean)[settled]
-        share = float((distance <= BAND_DEVIATIONS * reference.deviation[settled]).mean())
-    difference, unit = group.final - reference.final, reference.final_deviation
-    return Comparison(share_within=share, final_deviations=difference / unit if unit > 0 else nothing)
+    if group.num_seeds == 0 or reference.num_seeds < 2 or not np.array_equal(group.tokens_N, reference.tokens_N):
+        lost = np.full(len(group.tokens_N), nothing)
+        return Comparison(differences_N=lost, share_within=nothing, final=nothing, final_deviations=nothing)
+    curves = dict(zip(reference.seeds, reference.curves_SN, strict=True))
+    finals = dict(zip(reference.seeds, reference.finals_S, strict=True))
+    pairs = list(zip(group.seeds, group.curves_SN, group.finals_S, strict=True))
+    differences_N = np.mean([curve_N - curves.get(seed, reference.mean) for seed, curve_N, _ in pairs], axis=0)
+    final = float(np.mean([value - finals.get(seed, reference.final) for seed, _, value in pairs]))
+    settled = group.tokens_N > SETTLED_FRACTION * (group.tokens_N[0] + group.tokens_N[-1])
+    spread = reference.deviation[settled]
+    unit = float(np.sqrt(np.nanmean(spread**2)))
+    return Comparison(
+        differences_N=differences_N,
+        share_within=float((np.abs(differences_N)[settled] <= BAND_DEVIATIONS * spread).mean()),
+        final=final,
+        final_deviations=final / unit if unit > 0 else nothing,
+    )
 
 
 def named_group(groups: Iterable[Group], name: str) -> Group | None:
@@ -208,6 +223,7 @@ def _group(name: str, members: Sequence[Result]) -> Group:
         variant=first.point.variant,
         values={path: value for path, value in first.point.values.items() if path != SEED},
         tokens_N=tokens_N,
+        seeds=tuple(member.point.values.get(SEED) for member in done),
         curves_SN=np.array([member.curve.values for member in done]).reshape(len(done), len(tokens_N)),
         finals_S=np.array([member.final for member in done]),
         num_failed=len(members) - len(done),

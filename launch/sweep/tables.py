@@ -34,7 +34,7 @@ def groups_table(groups: Sequence[Group], results: Iterable[Result], reference: 
     if failures:
         heads.append("failed")
     if reference is not None:
-        heads += ["within the reference's spread", "final difference, in standard deviations"]
+        heads += ["less the reference", "in standard deviations", "windows within its spread"]
     finals = [group.final for group in groups if math.isfinite(group.final)]
     rows = []
     for group in groups:
@@ -61,18 +61,20 @@ def groups_table(groups: Sequence[Group], results: Iterable[Result], reference: 
 
 def _beside(group: Group, reference: Group) -> list[str]:
     comparison = compared(group, reference)
-    deviations = comparison.final_deviations
+    final, deviations = comparison.final, comparison.final_deviations
     return [
-        percent(comparison.share_within, 0),
+        f"{final:+.{DIGITS}f}" if math.isfinite(final) else NOTHING,
         f"{deviations:+.1f}" if math.isfinite(deviations) else NOTHING,
+        percent(comparison.share_within, 0),
     ]
 
 
 def _about_reference(reference: Group) -> str:
     return (
-        f"The reference is {reference.name}: its {reference.num_seeds} seeds' mean, plus and minus two of their "
-        f"standard deviations, at every window of tokens after the first {SETTLED_FRACTION:.0%}. Within: the share of "
-        "those windows in which a group's mean lies there."
+        f"The reference is {reference.name}, {reference.num_seeds} seeds. Differences are from the same seed there. "
+        "Standard deviations are those of its seeds at a window of tokens, after the first "
+        f"{SETTLED_FRACTION:.0%}; within its spread: the share of windows in which a group is off by two of them at "
+        "most."
     )
 
 

@@ -13,6 +13,7 @@ from triptych.launch.sweep.figures import (
     dependences,
     draw_curves,
     draw_dependences,
+    draw_differences,
     final_limits,
     is_geometric,
     loss_limits,
@@ -134,6 +135,21 @@ def test_curves_of_many_groups_are_drawn(tmp_path, num_groups):
     groups = groups_of(tmp_path, lambda point: [3.0, 2.0] * 5, variants=variants, grids=["fit.seed=0,1"])
     draw_curves(groups, tmp_path / "curves.png", reference=groups[0])
     with Image.open(tmp_path / "curves.png") as image:
+        assert min(image.size) > 400
+
+
+@pytest.mark.parametrize("num_groups", [2, 14])
+def test_differences_from_a_reference_are_drawn(tmp_path, num_groups):
+    variants = [f"v{i}:" for i in range(num_groups)]
+    losses = {"v0": 2.0, "v1": 2.01, "v2": math.nan}
+    groups = groups_of(
+        tmp_path,
+        lambda point: [losses.get(point.variant, 5.0) + 0.1 * point.values["fit.seed"]] * 10,
+        variants=variants,
+        grids=["fit.seed=0,1"],
+    )
+    draw_differences(groups, tmp_path / "differences.png", reference=groups[0])
+    with Image.open(tmp_path / "differences.png") as image:
         assert min(image.size) > 400
 
 

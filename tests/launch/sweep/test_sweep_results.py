@@ -108,13 +108,13 @@ def test_a_failed_point_counts_as_failed_alone(tmp_path):
 
 
 def reference_and_others(folder):
-    """A reference of losses 4 and 6, standard deviation sqrt 2: within 5 +- 2.83. One group leaves it for four of the
-    ten steps, of which the first does not count.
+    """A reference of losses 4 and 6, standard deviation sqrt 2. Of a group, the seed of the 4 alone is done; it is off by
+    more than twice that for four of the ten steps, of which the first does not count.
     """
     losses = {
         "base,seed=0": [4.0] * 10,
         "base,seed=1": [6.0] * 10,
-        "other,seed=0": [99.0] + [9.0] * 3 + [5.0 + math.sqrt(2)] * 6,
+        "other,seed=0": [99.0] + [9.0] * 3 + [4.0 + math.sqrt(2)] * 6,
         "other,seed=1": None,
     }
     make_sweep(folder, variants=["base:", "other:"], grids=["fit.seed=0,1"], losses=lambda point: losses[point.name])
@@ -132,6 +132,12 @@ def test_the_share_within_leaves_out_the_first_tenth(tmp_path):
 def test_the_final_difference_is_in_standard_deviations_of_the_reference(tmp_path):
     base, other = reference_and_others(tmp_path)
     assert compared(other, base).final_deviations == pytest.approx(1.0)
+
+
+def test_a_seed_is_held_against_the_same_seed(tmp_path):
+    base, other = reference_and_others(tmp_path)
+    np.testing.assert_allclose(compared(other, base).differences_N, [95.0, *[5.0] * 3, *[math.sqrt(2)] * 6])
+    assert compared(other, base).final == pytest.approx(math.sqrt(2))
 
 
 def test_a_reference_of_one_seed_has_no_spread(tmp_path):

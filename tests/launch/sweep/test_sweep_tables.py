@@ -73,9 +73,9 @@ def test_the_table_compares_with_a_reference(tmp_path):
     groups = grouped(results)
     table = groups_table(groups, results, named_group(groups, "peak_learning_rate=0.001"))
     assert [row[4:] for row in rows_of(table)] == [
-        ["100\u202f%", "+0.0"],
-        ["100\u202f%", "-1.4"],
-        ["0\u202f%", "–"],
+        ["+0.0000", "+0.0", "100\u202f%"],
+        ["-1.0000", "-1.4", "100\u202f%"],
+        ["–", "–", "0\u202f%"],
     ]
 
 
