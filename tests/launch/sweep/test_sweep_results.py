@@ -108,8 +108,8 @@ def test_a_failed_point_counts_as_failed_alone(tmp_path):
 
 
 def reference_and_others(folder):
-    """A reference of losses 4 and 6, standard deviation sqrt 2. Of a group, the seed of the 4 alone is done; it is off by
-    more than twice that for four of the ten steps, of which the first does not count.
+    """A reference of losses 4 and 6, standard deviation sqrt 2. Of a group, the seed of the 4 alone is done; it is off
+    by more than twice that for four of the ten steps, of which the first does not count.
     """
     losses = {
         "base,seed=0": [4.0] * 10,
