@@ -1,5 +1,6 @@
 """`triptych train RUN --explain`: what every group of parameters is given, from where it was found to where it runs."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -12,7 +13,7 @@ from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.scaling.hyper_parameters import HyperParameters
-from triptych.trainer.scaling.rules import AdamWValues, decays
+from triptych.trainer.scaling.rules import AdamWValues, decays, scale_ema_decay
 from triptych.trainer.scaling.scaling import findings, planned_batches, scaling_of
 
 
@@ -28,6 +29,8 @@ def print_explanation(run: TrimodalRun, world_size: int, console: Console) -> No
         console.print(_batch_line(run, plan, scaling.values, tokens, batch), highlight=False, soft_wrap=True)
     table = _values_table(run, scaling.values, [batch for _, batch in batches])
     console.print(table, highlight=False, soft_wrap=True)
+    for line in _averages(run, scaling.values, [batch for _, batch in batches]):
+        console.print(line, highlight=False, soft_wrap=True)
     for batch in dict.fromkeys(batch for _, batch in batches):
         for finding in findings(run.fit, run.facts, batch):
             console.print(f"{finding.severity} at batch {batch:,}: {finding.text}", highlight=False, soft_wrap=True)
@@ -96,6 +99,17 @@ def _rows(
 def _cells(kind: ParameterKind, values: AdamWValues) -> list[str]:
     decay = f"{values.weight_decay:.4g}" if decays(kind) else "-"
     return [f"{number:.4g}" for number in (values.learning_rate, *values.betas, values.epsilon)] + [decay]
+
+
+def _averages(run: TrimodalRun, values: HyperParameters, batches: list[int]) -> Iterator[str]:
+    """One line per average of the weights: its decay per step, at the logical batch and at each physical one."""
+    for average in run.fit.averages:
+        decay = average.logical_decay(values.logical_batch * (run.facts.tokens_per_sequence or math.nan))
+        if decay is None:
+            yield f"average {average.name}: uniform from {average.start_tokens:,} tokens on"
+            continue
+        steps = [f"{scale_ema_decay(decay, values.kappa(batch)):.6g} at {batch:,}" for batch in dict.fromkeys(batches)]
+        yield f"average {average.name}: decay per step {decay:.6g} at the logical batch, {', '.join(steps)}"
 
 
 def _numbers(run: TrimodalRun) -> dict[ParameterKind, int]:
