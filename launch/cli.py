@@ -26,7 +26,7 @@ app.add_typer(tokenizer_app, name="tokenizer")
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, e.g. fit.logical_batch=32. Repeatable."),
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, e.g. fit.physical_batch=32. Repeatable."),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Directory of a trained run.")]
 Weights = Annotated[str, typer.Option(metavar="NAME", help="Which of its weights: its own, or an average's name.")]
