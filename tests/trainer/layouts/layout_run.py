@@ -16,6 +16,7 @@ from deepspeed.runtime import bf16_optimizer
 from triptych.configs.layouts import layout_plan
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sources import PairSource, TextSource
+from triptych.models.parameterization import ShapeRatio
 from triptych.models.trimodal.execution import Execution
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.fit import fit
@@ -24,6 +25,7 @@ from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.stages import chunk_layers
+from triptych.trainer.scaling.config import RunFacts
 
 # Every size divides by 4; the vocabulary only once it is padded. All that a layout could treat wrongly is switched on.
 MODEL = replace(
@@ -46,7 +48,7 @@ BATCH = 16
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Cell:
     """One run of the matrix. pairs: every sequence twice, as complement pairs. total_tokens: NUM_STEPS steps, or SHORT
-    for three.
+    for three. shape: against which hyper-parameters are scaled, so that kinds of parameters have values of their own.
     """
 
     layout: ParallelLayout = field(default_factory=ParallelLayout)
@@ -58,6 +60,7 @@ class Cell:
     num_layers: int = 4
     pairs: bool = False
     total_tokens: int = TOTAL_TOKENS
+    shape: ShapeRatio = ShapeRatio()  # noqa: RUF009 - frozen
 
     @property
     def num_processes(self):
@@ -67,7 +70,11 @@ class Cell:
     def reference(self):
         """The run of one process that this one must equal."""
         return Cell(
-            precision=self.precision, num_layers=self.num_layers, pairs=self.pairs, total_tokens=self.total_tokens
+            precision=self.precision,
+            num_layers=self.num_layers,
+            pairs=self.pairs,
+            total_tokens=self.total_tokens,
+            shape=self.shape,
         )
 
     def __str__(self):
@@ -79,6 +86,7 @@ class Cell:
         parts += [f"stages{'-'.join(map(str, layout.stage_layers))}"] if layout.stage_layers else []
         parts += [f"layers{self.num_layers}"] if self.num_layers != 4 else []
         parts += ["pairs"] if self.pairs else []
+        parts += [f"width{self.shape.width:g} depth{self.shape.depth:g}"] if self.shape != ShapeRatio() else []
         parts += ["short"] if self.total_tokens == SHORT else []
         return " ".join([*parts, self.precision])
 
@@ -168,6 +176,7 @@ def train(cell):
             ),
             data=mixture(copies=2 if cell.pairs else 1),
             groups=groups,
+            facts=RunFacts(shape=cell.shape),
             checkpoints=None,
             identity=tiny_run.IDENTITY,
             reporters=[records.append],
