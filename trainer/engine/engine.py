@@ -16,7 +16,7 @@ from triptych.trainer.checkpoint.boxes import boxes_of_range
 from triptych.trainer.checkpoint.shards import Held, State
 from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS, EngineConfig, deepspeed_settings
 from triptych.trainer.engine.divisor import LossDivisor
-from triptych.trainer.engine.gradients import clip_gradients
+from triptych.trainer.engine.gradients import clip_gradients, sum_norms_alike
 from triptych.trainer.engine.halves import Gradient, GradientHalves
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule, Prepared
@@ -33,8 +33,8 @@ class Engine:
     """A model under DeepSpeed: ZeRO, clipping and the step are DeepSpeed's; when to step, and by how much, is ours.
 
     chunks: this rank's pieces of the model, one unless the pipeline is interleaved. kinds: of parameters that are given
-    the same values. `managed_gradient_accumulation` is
-    off, so that any number of micro-batches can make up a batch and every `step` is a boundary.
+    the same values. `managed_gradient_accumulation` is off, so that any number of micro-batches can make up a batch and
+    every `step` is a boundary.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class Engine:
         self.divisor = LossDivisor(groups.device)
         self._pipeline: PipelineSchedule | None = None
         if groups.layout.pipeline > 1:
+            if config.zero_stage and config.precision == "fp32":
+                sum_norms_alike(self._deepspeed.optimizer, len(kinds))
             dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
             self._pipeline = PipelineSchedule(self.chunks, groups, dtype)
 

@@ -3,6 +3,7 @@
 from layout_bugs import BUGS
 from layout_run import Cell
 
+from triptych.models.parameterization import ShapeRatio
 from triptych.trainer.parallel.layout import ParallelLayout
 
 ONE = (Cell(micro=3, zero=2), Cell(zero=0, micro=16), Cell(recompute="full"), Cell(recompute="selective", micro=2))
@@ -12,6 +13,8 @@ TWO = (
     Cell(layout=ParallelLayout(pipeline=2, stage_layers=(1, 3)), recompute="selective"),
     Cell(layout=ParallelLayout(pipeline=2, virtual=2, stage_layers=(1, 3, 2, 2)), num_layers=8),
     Cell(data=2, zero=2, micro=3, recompute="full"),
+    # Every kind has values of its own, and the last stage one group of them more than the first.
+    Cell(layout=ParallelLayout(pipeline=2), shape=ShapeRatio(width=2.0, depth=4.0)),
     Cell(data=2, pairs=True),
     Cell(layout=ParallelLayout(tensor=2, sequence=True), micro=8, precision="bf16"),
     Cell(layout=ParallelLayout(pipeline=2, virtual=2), recompute="full", precision="bf16"),

@@ -60,7 +60,7 @@ class Cell:
     num_layers: int = 4
     pairs: bool = False
     total_tokens: int = TOTAL_TOKENS
-    shape: ShapeRatio = ShapeRatio()  # noqa: RUF009 - frozen
+    shape: ShapeRatio = ShapeRatio()
 
     @property
     def num_processes(self):
