@@ -1,4 +1,4 @@
-"""The gradient norm where DeepSpeed has none, fp32 without ZeRO, and where it waits for ever, fp32 ZeRO in a pipeline."""
+"""The norm of gradients where DeepSpeed has none, fp32 without ZeRO, and where it has it wait, fp32 in a pipeline."""
 
 from collections.abc import Sequence
 from typing import Any

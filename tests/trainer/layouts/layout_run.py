@@ -60,7 +60,7 @@ class Cell:
     num_layers: int = 4
     pairs: bool = False
     total_tokens: int = TOTAL_TOKENS
-    shape: ShapeRatio = ShapeRatio()
+    shape: ShapeRatio = field(default_factory=ShapeRatio)
 
     @property
     def num_processes(self):
