@@ -62,12 +62,10 @@ def from_mapping(kind: type[_Tree], document: Mapping[str, Any], *, origin: str)
     try:
         tree = TypeAdapter(kind).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"]) or "the run"
-        message = first["msg"].removeprefix("Value error, ")
+        path, message, value = _what_is_wrong(error.errors(), document)
         mend = "" if "; " in message else "; give another value"
         raise ValueError(
-            f"{origin}: {path}: {message[0].lower() + message[1:]} (given {_short(first['input'])}){mend}"
+            f"{origin}: {path}: {message[0].lower() + message[1:]} (given {_short(value)}){mend}"
         ) from None
     _refuse_unknown(document, to_mapping(tree), origin, "")
     return tree
@@ -89,13 +87,41 @@ def _assign(document: dict[str, Any], parts: Sequence[str], value: Any, path: st
     for i, part in enumerate(parts):
         if not isinstance(node, dict) or part not in node:
             known = list(node) if isinstance(node, dict) else []
-            raise ValueError(f"--set {path}: there is no {'.'.join(parts[: i + 1])}; {_suggest(part, known)}")
+            whole = f"set {'.'.join(parts[:i])} whole, to {{{part}: ..}}"
+            mend = whole if isinstance(node, dict) and not node else _suggest(part, known)
+            raise ValueError(f"--set {path}: there is no {'.'.join(parts[: i + 1])}; {mend}")
         if i == len(parts) - 2 and parts[-1] == "kind" and isinstance(node[part], dict):
             node[part] = {"kind": value}
             return
         if i == len(parts) - 1:
             node[part] = value
         node = node[part]
+
+
+def _what_is_wrong(errors: Sequence[Any], document: Any) -> tuple[str, str, Any]:
+    """Where, what and which value: of the first error. Where a setting has several forms and each of them has been
+    tried, of the one that was meant: one of ours, else the deepest inside, else all of them together.
+    """
+    beside = errors[0]["loc"][:-1]
+    tried = [error for error in errors if error["loc"][: len(beside)] == beside]
+    meant = max(tried, key=lambda error: (error["type"] == "value_error", len(error["loc"])))
+    path, messages = _settings_path(meant, document), [meant["msg"].removeprefix("Value error, ")]
+    if meant["type"] != "value_error":
+        messages = [error["msg"] for error in tried if _settings_path(error, document) == path]
+    text = messages[0] + "".join(f", or {message.removeprefix('Input should be ')}" for message in messages[1:])
+    return ".".join(path) or "the run", text, meant["input"]
+
+
+def _settings_path(error: Any, document: Any) -> list[str]:
+    """Where an error is, as --set names it: without the names of the forms that were tried."""
+    node, path = document, []
+    for part in error["loc"]:
+        if (isinstance(node, list) and isinstance(part, int)) or (isinstance(node, Mapping) and part in node):
+            node = node[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        path.append(str(part))
+    return path
 
 
 def _refuse_unknown(given: Any, known: Any, origin: str, path: str) -> None:

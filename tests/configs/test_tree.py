@@ -59,6 +59,17 @@ def test_values_reach_their_fields(demo):
         ("fit.learning_rate.warmup_tokens=1e12", "not below total_tokens"),
         ("data.sources={}", "name at least one source"),
         ("model=3", "model"),
+        ("fit.physical_batch=foo", r"fit\.physical_batch: .*valid integer, or 'logical' or 'auto', or an object"),
+        ("fit.physical_batch={tokens: [0], sequences: [4, 5]}", r"fit\.physical_batch: .* as many tokens as sequences"),
+        ("fit.physical_batch={tokens: [0]}", r"fit\.physical_batch\.sequences: field required"),
+        (
+            "fit.physical_batch={tokens: [0], sequences: [4], between: cubic}",
+            r"fit\.physical_batch\.between: .*'linear'",
+        ),
+        ("fit.optimizer.kinds={bogus: {}}", r"fit\.optimizer\.kinds\.bogus: input should be 'embedding'"),
+        ("fit.optimizer.kinds.readout.epsilon=2", r"set fit\.optimizer\.kinds whole, to {readout: \.\.}"),
+        ("fit.averages=[{name: x}]", r"fit\.averages\.0: average x has no decay; set one of"),
+        ("fit.noise_scale={}", r"fit\.noise_scale\.every_tokens: field required"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(demo, assignment, message):
