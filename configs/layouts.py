@@ -9,12 +9,15 @@ from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.trainer.fit_config import FitConfig
 from triptych.trainer.parallel.plan import ModelSizes, Plan
+from triptych.trainer.scaling.config import RunFacts
+from triptych.trainer.scaling.scaling import hyper_parameters
 
 
 def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_together: int) -> Plan:
     """A run as `require_layout` judges it. rows_together: copies of a sequence, which stay on one rank.
 
-    A batch that is rounded to what divides, a schedule's or an automatic one, is judged by the smallest that does.
+    A batch that is rounded to what divides, a schedule's, an automatic or a fractional one, is judged by the smallest
+    that does.
     """
     plan = Plan(
         layout=fit.parallel,
@@ -35,6 +38,9 @@ def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_
     )
     if fit.physical_batch == "logical" and fit.scaling.base_tokens is None:
         return plan
+    logical = hyper_parameters(fit, RunFacts()).logical_batch
+    if fit.physical_batch == "logical" and logical.is_integer():
+        return replace(plan, batch=int(logical), batch_setting="physical_batch")
     if isinstance(fit.physical_batch, int):
         return replace(plan, batch=fit.physical_batch, batch_setting="physical_batch")
     return replace(plan, batch=max(1, plan.batch_unit), batch_setting="physical_batch")

@@ -52,6 +52,14 @@ def test_the_mend_of_a_refusal_is_a_setting():
     require_layout(with_settings(run, [mend]).plan(4))
 
 
+def test_a_logical_batch_of_the_pilots_horizon_is_judged_as_it_is():
+    """It is whole, so it is not rounded to what divides."""
+    run = with_settings(named_run("trimodal_320m"), ["fit.physical_batch=logical"])
+    require_layout(run.plan(2))
+    with pytest.raises(ValueError, match=r"fit.physical_batch=256 .* 3 data-parallel .*: .*=252 or 255 or 258"):
+        require_layout(run.plan(3))
+
+
 def test_the_heads_of_the_pilot_weigh_more_than_a_layer():
     first, last = named_run("trimodal_320m").stage_costs
     assert first == 0

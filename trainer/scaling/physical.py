@@ -53,8 +53,9 @@ micro-batches on every rank that is under the critical batch and the guards.
 class BatchLimits:
     """What the size of a batch must keep to, in sequences.
 
-    unit: sizes are multiples of it. whole_micro_batches: what all ranks take at once, of which "auto" takes powers of
-    two; any multiple fits in memory where one does, since the rest is accumulated. most: the guards' upper limit.
+    unit: sizes are multiples of it. whole_micro_batches: what all ranks take at once, or twice that where its halves
+    could not be measured; "auto" takes powers of two of it. Any multiple fits in memory where one does, since the rest
+    is accumulated. most: the guards' upper limit.
     """
 
     unit: int
@@ -97,11 +98,17 @@ class BatchSizes:
         return unit * max(1, to_whole(sequences / unit))
 
     def _automatic(self, before: int | None) -> int:
-        """The logical batch until there is an estimate; then doubled or halved only well past the present size."""
-        unit = self._limits.whole_micro_batches
-        limit = min(self._critical() or self._logical, self._limits.most)
-        if before is None or before % unit:
-            return unit * 2 ** max(0, math.floor(math.log2(limit / unit)))
+        """The logical batch at the start, or what it was, until there is an estimate; then doubled or halved only well
+        past the present size.
+        """
+        unit, critical = self._limits.whole_micro_batches, self._critical()
+        if before is not None and before % unit:
+            before = None  # of another world size
+        if critical is None:
+            critical = self._logical if before is None else before
+        limit = min(critical, self._limits.most)
+        if before is None:
+            return unit * 2 ** math.floor(math.log2(max(1.0, limit / unit)))
         if limit >= AUTO_GROWS_AT * before and 2 * before <= self._limits.most:
             return 2 * before
         if limit < AUTO_SHRINKS_AT * before and before > unit:

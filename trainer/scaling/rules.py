@@ -263,15 +263,22 @@ def guards(
     return findings
 
 
+def most_for_beta(beta: float, form: BetaForm) -> float:
+    """The kappa up to which no guard has anything to say of a moment's decay; 1 at least."""
+    if beta == 0:
+        return math.inf
+    return max(1.0, math.log(2) / -math.log(beta) if form == "power" else 0.5 / (1 - beta))
+
+
 def _beta_findings(name: str, beta: float, factor: float, form: BetaForm) -> list[Finding]:
     """None up to the logical batch, whatever the betas are there."""
     if beta == 0 or factor <= 1:
         return []
+    most = most_for_beta(beta, form)
     if form == "power":
-        scaled, what, most = beta**factor, f"{name}^kappa", math.log(2) / -math.log(beta)
+        scaled, what = beta**factor, f"{name}^kappa"
     else:
-        scaled, what, most = 1 - factor * (1 - beta), f"1-kappa(1-{name})", 0.5 / (1 - beta)
-    most = max(most, 1.0)
+        scaled, what = 1 - factor * (1 - beta), f"1-kappa(1-{name})"
     if form == "linear" and scaled < ROUNDING:
         text = (
             f"kappa {factor:.3g} is not below 1/(1-{name}) = {1 / (1 - beta):g}, where the linear form ends; "

@@ -11,7 +11,7 @@ from triptych.trainer.scaling.config import RunFacts
 from triptych.trainer.scaling.hyper_parameters import HyperParameters
 from triptych.trainer.scaling.noise import Measurement, NoiseScale, why_not
 from triptych.trainer.scaling.physical import BatchLimits, BatchSchedule, BatchSizes
-from triptych.trainer.scaling.rules import Finding, guards
+from triptych.trainer.scaling.rules import Finding, guards, most_for_beta
 from triptych.trainer.seams import Rows
 
 
@@ -43,9 +43,12 @@ def scaling_of(config: FitConfig, facts: RunFacts, layout: ParallelLayout, data_
     """The scaling of a run in a layout."""
     values = hyper_parameters(config, facts)
     unit = batch_unit(layout, data_ranks, config.micro_batch_per_dp_rank, facts.rows_together)
+    whole = math.lcm(unit, data_ranks * config.micro_batch_per_dp_rank)
+    if why_not(whole // data_ranks, facts.rows_together, pipeline=layout.pipeline, virtual=layout.virtual) is not None:
+        whole *= 2  # an automatic batch that cannot be measured would stay where it is for ever
     limits = BatchLimits(
         unit=unit,
-        whole_micro_batches=math.lcm(unit, data_ranks * config.micro_batch_per_dp_rank),
+        whole_micro_batches=whole,
         most=largest_batch(config, facts, values),
     )
     noise = None if config.noise_scale is None else NoiseScale(config.noise_scale, facts.gradient_parts)
@@ -70,11 +73,10 @@ def hyper_parameters(config: FitConfig, facts: RunFacts) -> HyperParameters:
 
 
 def largest_batch(config: FitConfig, facts: RunFacts, values: HyperParameters) -> float:
-    """Sequences up to which no guard has anything to say; infinite where none can."""
+    """Sequences up to which no guard has anything to say of moments and steps; infinite where none can."""
     limits = [math.inf]
-    for beta in config.optimizer.betas:
-        if beta > 0 and config.scaling.rule == "sde":
-            limits.append(values.logical_batch * math.log(2) / -math.log(beta))
+    if config.scaling.rule == "sde":
+        limits += [values.logical_batch * most_for_beta(beta, config.scaling.betas) for beta in config.optimizer.betas]
     if config.scaling.minimum_steps is not None and facts.tokens_per_sequence is not None:
         limits.append(config.total_tokens / facts.tokens_per_sequence / config.scaling.minimum_steps)
     return min(limits)

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.optimizer import AdamWConfig
+from triptych.trainer.parallel.layout import ParallelLayout
+from triptych.trainer.scaling.config import NoiseScaleConfig, RunFacts, ScalingConfig
+from triptych.trainer.scaling.noise import why_not
 from triptych.trainer.scaling.physical import BatchLimits, BatchSchedule, BatchSizes
+from triptych.trainer.scaling.scaling import findings, hyper_parameters, largest_batch, scaling_of
+from triptych.trainer.schedules import LearningRateSchedule
 
 LIMITS = BatchLimits(unit=6, whole_micro_batches=24, most=1000)
 
@@ -73,5 +80,41 @@ def test_an_automatic_batch_moves_by_two_and_not_for_a_trifle(before, critical, 
     assert sizes("auto", critical=critical).at(0, before) == expected
 
 
+@pytest.mark.parametrize(("before", "expected"), [(384, 384), (1536, 768)])
+def test_an_automatic_batch_without_an_estimate_stays_under_the_guards(before, expected):
+    assert sizes("auto", critical=None).at(0, before) == expected
+
+
 def test_an_automatic_batch_of_another_world_size_is_chosen_anew():
     assert sizes("auto", critical=100.0).at(0, 80) == 96
+
+
+def automatic(betas=(0.9, 0.95), form="power"):
+    return FitConfig(
+        seed=0,
+        total_tokens=10**6,
+        logical_batch=2,
+        micro_batch_per_dp_rank=1,
+        optimizer=AdamWConfig(peak_learning_rate=1e-3, betas=betas),
+        learning_rate=LearningRateSchedule(warmup_tokens=0),
+        scaling=ScalingConfig(betas=form),
+        physical_batch="auto",
+        noise_scale=NoiseScaleConfig(every_tokens=1, half_life_tokens=1),
+    )
+
+
+@pytest.mark.parametrize("layout", [ParallelLayout(), ParallelLayout(pipeline=2, virtual=2)])
+@pytest.mark.parametrize("together", [1, 2])
+def test_the_smallest_automatic_batch_can_be_measured(layout, together):
+    batch = scaling_of(automatic(), RunFacts(rows_together=together), layout, 2).sizes.at(0, None)
+    assert why_not(batch // 2, together, pipeline=layout.pipeline, virtual=layout.virtual) is None
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.95), (0.3, 0.0)])
+@pytest.mark.parametrize("form", ["power", "linear"])
+def test_up_to_the_largest_batch_the_guards_say_nothing_and_beyond_it_they_do(betas, form):
+    config = automatic(betas, form)
+    most = largest_batch(config, RunFacts(), hyper_parameters(config, RunFacts()))
+    assert most >= config.logical_batch
+    assert findings(config, RunFacts(), int(most)) == []
+    assert findings(config, RunFacts(), int(most) + 1) != []
