@@ -73,7 +73,9 @@ def _batch_line(run: TrimodalRun, plan: Plan, values: HyperParameters, tokens: i
     if run.facts.tokens_per_sequence:
         line += f", {run.fit.total_tokens / run.facts.tokens_per_sequence / batch:,.0f} steps for the whole run"
     clipping = values.clipping(run.fit.engine.gradient_clipping, batch)
-    line += f"; kappa {values.kappa(batch):.4g}, gradients clipped at {clipping:.4g}"
+    line += (
+        f"; kappa {values.kappa(batch):.4g}, gradients {f'clipped at {clipping:.4g}' if clipping else 'not clipped'}"
+    )
     return f"{line}; from {tokens:,} tokens on" if tokens else line
 
 
@@ -103,13 +105,19 @@ def _cells(kind: ParameterKind, values: AdamWValues) -> list[str]:
 
 def _averages(run: TrimodalRun, values: HyperParameters, batches: list[int]) -> Iterator[str]:
     """One line per average of the weights: its decay per step, at the logical batch and at each physical one."""
+    length = run.facts.tokens_per_sequence or math.nan
     for average in run.fit.averages:
-        decay = average.logical_decay(values.logical_batch * (run.facts.tokens_per_sequence or math.nan))
+        decay = average.logical_decay(values.logical_batch * length)
         if decay is None:
             yield f"average {average.name}: uniform from {average.start_tokens:,} tokens on"
             continue
-        steps = [f"{scale_ema_decay(decay, values.kappa(batch)):.6g} at {batch:,}" for batch in dict.fromkeys(batches)]
-        yield f"average {average.name}: decay per step {decay:.6g} at the logical batch, {', '.join(steps)}"
+        in_tokens = average.half_life_tokens is not None  # else in logical updates, which without a rule are steps
+        at_batch = {
+            batch: average.logical_decay(batch * length) if in_tokens else scale_ema_decay(decay, values.kappa(batch))
+            for batch in batches
+        }
+        steps = ", ".join(f"{of_step:.6g} at {batch:,}" for batch, of_step in at_batch.items())
+        yield f"average {average.name}: decay per step {decay:.6g} at the logical batch, {steps}"
 
 
 def _numbers(run: TrimodalRun) -> dict[ParameterKind, int]:

@@ -62,6 +62,20 @@ def test_averages_are_explained(command):
     assert "average mean: uniform" in out
 
 
+def test_an_average_in_tokens_follows_the_batch_without_a_rule(command):
+    averages = "fit.averages=[{name: slow, half_life_tokens: 10000}]"
+    with_rule, without = (
+        explained(command, "trimodal_demo", "fit.physical_batch=64", averages, f"fit.scaling.rule={rule}")
+        for rule in ("sde", "none")
+    )
+    line = next(line for line in with_rule.splitlines() if line.startswith("average slow"))
+    assert line in without.splitlines()
+
+
+def test_no_clipping_is_called_that(command):
+    assert "gradients not clipped" in explained(command, "trimodal_demo", "fit.engine.gradient_clipping=0")
+
+
 def test_without_a_rule_all_values_stay(command):
     out = explained(command, "trimodal_demo", "fit.physical_batch=256", "fit.scaling.rule=none")
     table = rows(out)
