@@ -43,10 +43,10 @@ def fit(
     """Train until `total_tokens` have been seen, or a stop is requested, and return where the run stands.
 
     chunks: this process's pieces of the model, one unless the pipeline is interleaved. facts: what scaling must know of
-    the run. checkpoints: folder for them, or
-    None to write none. identity: what a checkpoint must agree with to be resumed (model, tokenizers); ValueError,
-    before anything is written, if it does not. A stop is honoured between steps, by all ranks together, and leaves a
-    checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be equal.
+    the run. checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be
+    resumed (model, tokenizers); ValueError, before anything is written, if it does not. A stop is honoured between
+    steps, by all ranks together, and leaves a checkpoint. Diverged, on every rank and with one text, if ranks differ in
+    what must be equal.
     """
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
     state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))

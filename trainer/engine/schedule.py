@@ -1,4 +1,4 @@
-"""Forward and backward passes of a logical batch: one micro-batch after the other, or through a pipeline."""
+"""Forward and backward passes of a batch: one micro-batch after the other, or through a pipeline."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -17,7 +17,8 @@ class BatchSchedule:
     """A batch that changes over tokens (a ramp): `sequences[i]` from `tokens[i]` on; tokens[0] is 0.
 
     between: "steps" keeps each until the next; "linear" and "geometric" go from one to the next. What does not divide
-    over the ranks is rounded down. ValueError for lists that do not belong together.
+    over the ranks, in a pipeline into whole micro-batches of each, is rounded down, but for the smallest that does.
+    ValueError for lists that do not belong together.
     """
 
     tokens: tuple[int, ...]
