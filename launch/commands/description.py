@@ -1,6 +1,7 @@
 """`triptych train RUN --describe`: what a run is, and what each of its processes would hold."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -13,7 +14,7 @@ from triptych.trainer.parallel.memory import memory_estimate
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.stages import chunk_layers
-from triptych.trainer.scaling.scaling import hyper_parameters
+from triptych.trainer.scaling.scaling import hyper_parameters, planned_batches, scaling_of
 
 GIB = 2**30
 
@@ -31,15 +32,19 @@ def print_description(run: TrimodalRun, world_size: int, console: Console) -> No
     console.print(f"{'parameters':>12} {sum(counts.values()):>16,}", highlight=False)
     console.print(f"{'tokens':>12} {run.fit.total_tokens:>16,}\n", highlight=False)
     plan = run.plan(world_size)
-    console.print(f"{_layout(plan)}\n{_stages(run, plan, model)}", highlight=False, soft_wrap=True)
+    console.print(f"{_layout(run, plan)}\n{_stages(run, plan, model)}", highlight=False, soft_wrap=True)
 
 
-def _layout(plan: Plan) -> str:
+def _layout(run: TrimodalRun, plan: Plan) -> str:
     layout = plan.layout
+    scaling = scaling_of(run.fit, run.facts, layout, plan.data_ranks)
+    plans = [replace(plan, batch=batch) for _, batch in planned_batches(run.fit, scaling)]
+    rows = ", then ".join(f"{each.rows_per_rank}" for each in plans)
+    micro_batches = ", then ".join(f"{each.micro_batches}" for each in plans)
     return (
         f"{plan.world_size} processes = {layout.tensor} tensor x {layout.pipeline} pipeline x {plan.data_ranks} data "
-        f"parallel; ZeRO-{plan.zero_stage}, {plan.precision}; {plan.rows_per_rank} sequences per step and copy of the "
-        f"model, in {plan.micro_batches} micro-batches"
+        f"parallel; ZeRO-{plan.zero_stage}, {plan.precision}; {rows} sequences per step and copy of the model, in "
+        f"{micro_batches} micro-batches"
     )
 
 
