@@ -51,6 +51,7 @@ class AveragedRun:
         self.state = TrainState(engine=Engine([model], self.config.engine, groups))
         self.averages = ModelAverages(configs, self.state)
         self.state.carried |= self.averages.carried
+        self.state.carried["loss_divisor"] = self.state.engine.divisor
         self.scaling = scaling_of(self.config, RunFacts(), groups.layout, groups.num_data_ranks)
         self.objective = MaskedDiffusion(MaskedDiffusionConfig(), tiny_run.VOCABULARY, groups.collection.tp)
 
