@@ -66,6 +66,9 @@ class GradientHalves:
         if self._groups.collection.mp.size() > 1:
             dist.all_reduce(sums, group=self._groups.collection.mp)
         means = self._groups.sum_over_data(sums) / self.num_data_ranks
+        if self._groups.placement.world_size > 1:
+            # An automatic batch goes by these: a last bit that differs between two groups' sums would part the ranks.
+            dist.broadcast(means, 0)
         self.squares = {
             name: Squares(whole=whole, difference=difference)
             for name, (whole, difference) in zip(self._parts, means.tolist(), strict=True)
