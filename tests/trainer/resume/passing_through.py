@@ -79,6 +79,7 @@ def _pass(stop, placement):
         else:
             config = layout_run.settings(stop.cell)
             state = TrainState(engine=Engine(layout_run.build_chunks(groups, stop.cell), config.engine, groups))
+            state.carried["loss_divisor"] = state.engine.divisor
             with CheckpointStore(stop.source, CheckpointConfig(), groups, tiny_run.IDENTITY) as store:
                 store.load_newest(state)
             with CheckpointStore(stop.target, CheckpointConfig(), groups, tiny_run.IDENTITY) as store:
@@ -98,6 +99,7 @@ def _pass(stop, placement):
             "step": state.step,
             "logical_updates": state.logical_updates,
             "batch": state.batch,
+            "loss_divisor": state.engine.divisor.document(),
         }
         return right | clock | {"cursor": dict(state.cursor)}
 

@@ -49,7 +49,7 @@ def whole(checkpoint):
 def test_the_run_has_moments_and_a_cursor(trip):
     (first, *_), (found, *_) = trip
     assert (found["step"], found["logical_updates"], found["batch"]) == (3, 3.0, 16)
-    assert sum(found["cursor"].values()) == 3 * 16
+    assert sum(found["cursor"].values()) == found["loss_divisor"]["sequences"] == 3 * 16
     for (part, name), tensor in whole(first).items():
         assert tensor.count_nonzero() > 0, (part, name)
 
