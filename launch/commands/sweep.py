@@ -20,6 +20,7 @@ from triptych.launch.sweep.ledger import Ledger
 from triptych.launch.sweep.processes import Ended, Job, latest, train_jobs
 from triptych.launch.sweep.results import Reading
 from triptych.trainer.parallel.refusal import require_layout
+from triptych.trainer.scaling.scaling import require_sound_batches
 
 FAILED = 1
 SECONDS_BETWEEN_UPDATES = 1.0
@@ -71,7 +72,9 @@ def checked_run(name: str, point: Point) -> TrimodalRun:
         run = with_settings(run, point.settings)
         if run.name != name:
             raise ValueError(f"--set name={run.name} is another run; sweep that one by its name")
-        require_layout(run.plan(1))
+        plan = run.plan(1)
+        require_layout(plan)
+        require_sound_batches(run.fit, run.facts, plan.layout, plan.data_ranks)
     except ValueError as error:
         raise ValueError(f"point {point.name}: {error}") from None
     return run

@@ -14,9 +14,8 @@ from triptych.launch.display import Display
 from triptych.launch.environment import placement
 from triptych.launch.many_processes import all_processes
 from triptych.launch.run_directory import RunDirectory
-from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.refusal import require_layout
-from triptych.trainer.scaling.scaling import findings, planned_batches, scaling_of
+from triptych.trainer.scaling.scaling import require_sound_batches
 
 
 def train(
@@ -53,7 +52,10 @@ def train(
             if place.rank == 0:
                 _print(show, run, world_size or place.world_size)
             return
-        _require_sound_batches(run, run.plan(place.world_size), warn=place.rank == 0)
+        plan = run.plan(place.world_size)
+        for warning in require_sound_batches(run.fit, run.facts, plan.layout, plan.data_ranks):
+            if place.rank == 0:
+                print(f"triptych: warning: {warning}", file=sys.stderr)
         from triptych.launch.training import train as train_run
         from triptych.trainer.parallel.groups import process_groups
 
@@ -71,20 +73,6 @@ def train(
         if outcome.stopped and place.rank == 0:
             resuming = f"triptych train {name} --run-dir {directory.folder} --resume"
             print(f"stopped at {outcome.tokens:,} tokens; go on with: {resuming}")
-
-
-def _require_sound_batches(run: TrimodalRun, plan: Plan, *, warn: bool) -> None:
-    """ValueError for a planned batch that the scaling rule cannot take; warnings for what it was not derived for."""
-    scaling = scaling_of(run.fit, run.facts, plan.layout, plan.data_ranks)
-    for batch in dict.fromkeys(batch for _, batch in planned_batches(run.fit, scaling)):
-        for finding in findings(run.fit, run.facts, batch):
-            if finding.severity == "error":
-                raise ValueError(f"a batch of {batch}: {finding.text}")
-            if warn:
-                print(f"triptych: warning: a batch of {batch}: {finding.text}", file=sys.stderr)
-        unmeasured = scaling.unmeasured(batch // plan.data_ranks, plan.layout)
-        if warn and unmeasured is not None:
-            print(f"triptych: warning: gradient noise is not measured: {unmeasured}", file=sys.stderr)
 
 
 def _print(show: Literal["description", "explanation"], run: TrimodalRun, world_size: int) -> None:

@@ -81,7 +81,7 @@ def draw_differences(groups: Sequence[Group], target: Path, *, reference: Group,
     spread_N = BAND_DEVIATIONS * reference.deviation
     settled = reference.tokens_N > SETTLED_FRACTION * (reference.tokens_N[0] + reference.tokens_N[-1])
     farthest = max(float(np.nanmax(np.abs(found.differences_N[settled]))) for _, found in drawn)
-    limit = min(1.1 * farthest, 6 * float(np.nanmax(spread_N[settled])))
+    limit = min(1.1 * farthest, 3 * float(np.nanmedian(spread_N[settled])))
     axes.set(ylim=(-limit / 2, limit), xlim=(0, float(reference.tokens_N[0] + reference.tokens_N[-1])))
     axes.fill_between(reference.tokens_N, -spread_N, spread_N, color=BAND, alpha=0.3, linewidth=0, zorder=1)
     ends = [(0.0, _curve_label(reference, reference), INK)]

@@ -73,8 +73,8 @@ def _about_reference(reference: Group) -> str:
     return (
         f"The reference is {reference.name}, {reference.num_seeds} seeds. Differences are from the same seed there. "
         "Standard deviations are those of its seeds at a window of tokens, after the first "
-        f"{SETTLED_FRACTION:.0%}; within its spread: the share of windows in which a group is off by two of them at "
-        "most."
+        f"{SETTLED_FRACTION:.0%}; within its spread: the share of windows in which a group's mean is off by two of "
+        "them at most."
     )
 
 

@@ -158,14 +158,9 @@ class NoiseScale:
         return None if mean is None or mean.signal <= 0 else mean.noise / mean.signal
 
     def critical_batch(self, part: str = ALL) -> float | None:
-        """B_crit in sequences, taken to be B_noise: at that batch a step does half of what one on an endless batch
-        would (McCandlish et al., sections 2.2 and 2.3).
-        """
-        return self.noise_scale(part)
-
-    def safe_batch(self, part: str = ALL) -> float | None:
-        """What the critical batch is at least, in sequences, with |G|^2 two standard errors higher; None before there
-        is an error. A batch chosen by the estimate itself would follow its noise.
+        """What B_crit is at least, in sequences: B_noise, at which a step does half of what one on an endless batch
+        would (McCandlish et al., sections 2.2 and 2.3), with |G|^2 two standard errors higher. None before there is an
+        error. A batch that goes by the estimate itself would follow its noise.
         """
         mean, error = self.average(part), self.signal_error(part)
         if mean is None or error is None or mean.signal + 2 * error <= 0:
@@ -174,13 +169,14 @@ class NoiseScale:
 
     def metrics(self) -> dict[str, float]:
         """For the log: noise_scale/<part> in sequences, gradient_signal/<part> |G|^2, both left out while |G|^2 is not
-        positive; gradient_signal_error/<part>; gradient_noise/<part> S.
+        positive; critical_batch/<part>, at least, in sequences; gradient_signal_error/<part>; gradient_noise/<part> S.
         """
         found: dict[str, float | None] = {}
         for part in self._parts:
             scale, mean = self.noise_scale(part), self.average(part)
             found[f"noise_scale/{part}"] = scale
             found[f"gradient_signal/{part}"] = None if scale is None or mean is None else mean.signal
+            found[f"critical_batch/{part}"] = self.critical_batch(part)
             found[f"gradient_signal_error/{part}"] = self.signal_error(part)
             found[f"gradient_noise/{part}"] = None if mean is None else mean.noise
         return {name: value for name, value in found.items() if value is not None}
@@ -211,10 +207,8 @@ def half_sizes(rows: int, together: int) -> tuple[int, int]:
     return first, rows - first
 
 
-def why_not(rows: int, together: int, *, pipeline: int, virtual: int, zero_stage: int = 1) -> str | None:
+def why_not(rows: int, together: int, *, pipeline: int, virtual: int) -> str | None:
     """Why a batch with so many rows per data-parallel rank cannot be measured, and what to change; None if it can."""
-    if zero_stage == 2:
-        return "fit.engine.zero_stage=2 partitions gradients before they can be measured; set fit.engine.zero_stage=1"
     sizes = half_sizes(rows, together)
     if min(sizes) == 0:
         return f"{rows} sequences per data-parallel rank have no halves; raise the batch to {2 * together} per rank"

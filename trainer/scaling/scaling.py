@@ -56,7 +56,7 @@ def scaling_of(config: FitConfig, facts: RunFacts, layout: ParallelLayout, data_
         config.physical_batch,
         limits,
         logical=values.logical_batch,
-        critical=(lambda: None) if noise is None else noise.safe_batch,
+        critical=(lambda: None) if noise is None else noise.critical_batch,
     )
     return Scaling(values=values, sizes=sizes, noise=noise, rows_together=facts.rows_together)
 
@@ -107,3 +107,18 @@ def findings(config: FitConfig, facts: RunFacts, batch: int) -> list[Finding]:
         minimum_steps=config.scaling.minimum_steps,
         ema_decays=tuple(decays),
     )
+
+
+def require_sound_batches(config: FitConfig, facts: RunFacts, layout: ParallelLayout, data_ranks: int) -> list[str]:
+    """Of every planned batch: ValueError if the rule cannot take it; else what to warn of, a line each."""
+    scaling = scaling_of(config, facts, layout, data_ranks)
+    warnings = []
+    for batch in dict.fromkeys(batch for _, batch in planned_batches(config, scaling)):
+        for finding in findings(config, facts, batch):
+            if finding.severity == "error":
+                raise ValueError(f"a batch of {batch}: {finding.text}")
+            warnings.append(f"a batch of {batch}: {finding.text}")
+        unmeasured = scaling.unmeasured(batch // data_ranks, layout)
+        if unmeasured is not None:
+            warnings.append(f"gradient noise is not measured: {unmeasured}")
+    return warnings
