@@ -18,6 +18,7 @@ ONE_PROCESS = SimpleNamespace(
     num_data_ranks=1,
     device=torch.device("cpu"),
     layout=ParallelLayout(),
+    placement=SimpleNamespace(world_size=1),
     collection=SimpleNamespace(mp=SimpleNamespace(size=lambda: 1)),
     sum_over_data=lambda values: values,
 )
