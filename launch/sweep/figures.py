@@ -15,7 +15,10 @@ from triptych.launch.report.numbers import fixed, short
 from triptych.launch.sweep.grid import SEED
 from triptych.launch.sweep.results import BAND_DEVIATIONS, SETTLED_FRACTION, Group, compared
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa3377", "#8c6d1f", "#56b4e9", "#332288", "#999933")
+COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#aa3377", "#8c6d1f", "#56b4e9", "#332288", "#999933"),
+    *("#e7298a", "#7a5195", "#b30000", "#00429d", "#444444", "#1b9e77"),
+)
 INK, FAINT, BAND = "#333333", "#e4e4e4", "#8a8a8a"
 MIN_VALUES = 3  # of a grid, below which there is no curve to draw
 DOTS_PER_INCH = 160
