@@ -80,13 +80,15 @@ class BaseShape:
         if head_dim != base_head_dim:
             raise ValueError(
                 f"heads have {head_dim} dimensions and the base's {base_head_dim}, between which hyper-parameters do "
-                f"not transfer; make hidden_size / num_attention_heads {base_head_dim}, or tune another base"
+                f"not transfer; make hidden_size / num_attention_heads {base_head_dim}, or set base=null and state "
+                "values for this shape"
             )
         if not 0.9 <= ffn_hidden_size / (width * self.ffn_hidden_size) <= 1.1:
             raise ValueError(
                 f"ffn_hidden_size {ffn_hidden_size} is {ffn_hidden_size / hidden_size:.3g} times the width and the "
                 f"base's {self.ffn_hidden_size / self.hidden_size:.3g} times, between which hyper-parameters do not "
-                f"transfer; set it near {width * self.ffn_hidden_size:.0f} or tune another base"
+                f"transfer; set it near {width * self.ffn_hidden_size:.0f}, or set base=null and state values for this "
+                "shape"
             )
         return ShapeRatio(width=width, depth=num_layers / self.num_layers, depth_exponent=self.depth_exponent)
 

@@ -10,6 +10,7 @@ from triptych.trainer.parallel.placement import Placement
 NAME = "trimodal_320m"
 NUM_STEPS = 3
 SETTINGS = (
+    "model.base=null",
     "model.hidden_size=64",
     "model.num_layers=2",
     "model.num_attention_heads=4",

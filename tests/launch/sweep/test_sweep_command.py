@@ -64,8 +64,10 @@ def test_the_final_loss_is_that_of_the_last_tokens(swept):
     steps = steps_of(folder / "points" / "good,seed=1")
     end = steps[-1]["tokens"]
     last = [step for step in steps if step["tokens"] > 0.9 * end]
-    weights = [min(step["batch_tokens"], step["tokens"] - 0.9 * end) for step in last]
-    expected = sum(w * step["metrics"]["loss"] for w, step in zip(weights, last, strict=True)) / (0.1 * end)
+    shares = [min(1.0, (step["tokens"] - 0.9 * end) / step["batch_tokens"]) for step in last]
+    weights = [share * step["metrics"]["loss_weight"] for share, step in zip(shares, last, strict=True)]
+    losses = [step["metrics"]["loss"] for step in last]
+    expected = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)
     assert (int(row["tokens"]), float(row["final_loss"])) == (end, pytest.approx(expected))
 
 

@@ -64,7 +64,7 @@ def test_heads_of_another_size_than_the_base_are_refused():
 
 
 def test_an_ffn_of_another_proportion_than_the_base_is_refused():
-    with pytest.raises(ValueError, match="set it near 56 or tune another base"):
+    with pytest.raises(ValueError, match="set it near 56, or set base=null"):
         dataclasses.replace(CONFIG, base=BASE_SHAPE, ffn_hidden_size=64)
 
 
