@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from rich.console import Console
 
 from triptych.configs.trimodal import TrimodalRun
-from triptych.models.parameterization import KINDS, ParameterKind, kind_of
+from triptych.models.parameterization import ParameterKind
+from triptych.models.trimodal.counts import rank_counts
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -23,15 +25,16 @@ def print_explanation(run: TrimodalRun, world_size: int, console: Console) -> No
     """
     plan = run.plan(world_size)
     scaling = scaling_of(run.fit, run.facts, plan.layout, plan.data_ranks)
-    batches = planned_batches(run.fit, scaling)
+    planned = planned_batches(run.fit, scaling)
+    batches = list(dict.fromkeys(batch for _, batch in planned))
     console.print(_summary(run, scaling.values), highlight=False, soft_wrap=True)
-    for tokens, batch in batches:
-        console.print(_batch_line(run, plan, scaling.values, tokens, batch), highlight=False, soft_wrap=True)
-    table = _values_table(run, scaling.values, [batch for _, batch in batches])
-    console.print(table, highlight=False, soft_wrap=True)
-    for line in _averages(run, scaling.values, [batch for _, batch in batches]):
+    for tokens, batch in planned:
+        line = _batch_line(run, replace(plan, batch=batch), scaling.values, tokens)
         console.print(line, highlight=False, soft_wrap=True)
-    for batch in dict.fromkeys(batch for _, batch in batches):
+    console.print(_values_table(run, scaling.values, batches), highlight=False, soft_wrap=True)
+    for line in _averages(run, scaling.values, batches):
+        console.print(line, highlight=False, soft_wrap=True)
+    for batch in batches:
         for finding in findings(run.fit, run.facts, batch):
             console.print(f"{finding.severity} at batch {batch:,}: {finding.text}", highlight=False, soft_wrap=True)
 
@@ -63,10 +66,10 @@ def _base_shape(run: TrimodalRun) -> str:
     return "" if base is None else f", {base.hidden_size} x {base.num_layers}"
 
 
-def _batch_line(run: TrimodalRun, plan: Plan, values: HyperParameters, tokens: int, batch: int) -> str:
-    rows = batch // plan.data_ranks
-    micro = min(run.fit.micro_batch_per_dp_rank, rows)
-    parts = -(-rows // micro)
+def _batch_line(run: TrimodalRun, plan: Plan, values: HyperParameters, tokens: int) -> str:
+    """The plan's batch, from `tokens` on."""
+    batch, parts = plan.batch, plan.micro_batches
+    micro = min(plan.micro_batch, plan.rows_per_rank)
     line = f"physical  {batch:,} sequences = {plan.data_ranks} data-parallel x {parts} micro-batches of {micro}"
     if batch != plan.data_ranks * parts * micro:
         line += " or fewer"
@@ -94,7 +97,7 @@ def _rows(
 ) -> Iterator[tuple[str, AdamWValues]]:
     yield "base", optimizer.values
     yield f"logical {values.logical_batch:,.0f}", values.at_logical_batch(kind)
-    for batch in dict.fromkeys(batches):
+    for batch in batches:
         yield f"physical {batch:,}", values.at_batch(kind, batch)
 
 
@@ -124,7 +127,4 @@ def _numbers(run: TrimodalRun) -> dict[ParameterKind, int]:
     """Parameters of each kind. The model is built without memory for its weights."""
     with process_groups(Placement()) as groups, torch.device("meta"):
         model = run.build_model(groups)
-    numbers: dict[ParameterKind, int] = dict.fromkeys(KINDS, 0)
-    for parameter in model.parameters():
-        numbers[kind_of(parameter)] += parameter.numel()
-    return {kind: number for kind, number in numbers.items() if number}
+    return rank_counts(model, run.model.num_layers, range(run.model.num_layers), num_tensor_ranks=1)

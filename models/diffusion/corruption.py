@@ -3,6 +3,7 @@
 Shape legend: B sequences, S positions, 3 modalities in the order of MODALITIES.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -71,6 +72,7 @@ def stratified_times(batch: Batch, stream: Stream, *, num_strata: int, rows_per_
     return torch.frac((strata_B + draws_B) / num_strata + shifts_B).clamp(_SMALLEST_TIME, 1 - _SMALLEST_TIME)
 
 
+@functools.cache
 def _golden_stride(number: int) -> int:
     """The number nearest to number * 0.618 that has no factor in common with it."""
     target = number * (math.sqrt(5) - 1) / 2

@@ -6,7 +6,6 @@ import re
 import signal
 import time
 
-import beside_commands  # noqa: F401 - before what it makes importable
 import pytest
 import yaml
 from tiny_world import listing, start_command
