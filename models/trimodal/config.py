@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Vocabulary
+from triptych.models.attention.config import AttentionConfig
 from triptych.models.parameterization import BaseShape, ShapeRatio
 
 _SIZES = (
@@ -64,6 +65,7 @@ class TrimodalConfig:
     residual_scale: float = 1.0
     post_attention_norm: Literal["none", "rms"] = "none"
     dropout: float = 0.0
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
     init: InitConfig = field(default_factory=InitConfig)
     base: BaseShape | None = None
 

@@ -13,7 +13,9 @@ from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from torch import Tensor, nn
 
+from triptych.kernels.flash_sigmoid.problem import minus_log
 from triptych.models.attention.sdpa import SDPACoreAttention
+from triptych.models.attention.sigmoid import SigmoidCoreAttention
 from triptych.models.dropout import DropoutKeys, StreamDropout
 from triptych.models.norms import RMSNorm
 from triptych.models.trimodal.config import TrimodalConfig
@@ -78,7 +80,7 @@ def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution
                 params={"attn_mask_type": AttnMaskType.padding},
                 submodules=SelfAttentionSubmodules(
                     linear_qkv=ColumnParallelLinear,
-                    core_attention=SDPACoreAttention,
+                    core_attention=_core_attention(config),  # type: ignore[arg-type]  # a spec, as below
                     linear_proj=RowParallelLinear,
                     q_layernorm=head_norm,  # type: ignore[arg-type]  # megatron takes specs, its types do not say so
                     k_layernorm=head_norm,  # type: ignore[arg-type]
@@ -92,6 +94,14 @@ def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution
             mlp_bda=add("mlp"),
         ),
     )
+
+
+def _core_attention(config: TrimodalConfig) -> ModuleSpec:
+    attention = config.attention
+    if attention.function == "softmax":
+        return ModuleSpec(SDPACoreAttention)
+    bias = minus_log(config.sequence_length) if attention.bias == "-log n" else attention.bias
+    return ModuleSpec(SigmoidCoreAttention, params={"bias": bias})
 
 
 class ResidualAdd(nn.Module):
