@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import triton
+from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
@@ -166,7 +167,7 @@ def _stored_bytes(opcode: str) -> int:
 
 def _disassemble(cubin: bytes) -> tuple[str, str]:
     """cuobjdump's table of what the kernels use, and their code."""
-    cuobjdump = triton.knobs.nvidia.cuobjdump.path
+    cuobjdump = knobs.nvidia.cuobjdump.path
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
