@@ -13,8 +13,8 @@ from torch import Tensor
 UNBOUNDED = -1
 Alignment = Literal["top_left", "bottom_right"]
 Sigmoid = Literal["accurate", "tanh"]
-"""How a kernel computes sigma: with a relative error near fp32's, or by the hardware's tanh, whose error is absolute and
-drowns the weights that -log n makes small.
+"""How a kernel computes sigma: with a relative error near fp32's, or by the hardware's tanh, whose error is absolute
+and drowns the weights that -log n makes small.
 """
 
 
@@ -25,7 +25,8 @@ class Band:
 
     alignment: where a segment's first query stands among its keys: at the first ("top_left"), or so that the last query
     stands at the last key ("bottom_right", flash-attention's). They differ only where there are more keys than queries,
-    or fewer. ALiBi measures its distances from there too.
+    or fewer. ALiBi measures its distances from there too. Segments bring an alignment of their own, and this one is then
+    not asked for.
     """
 
     left: int = UNBOUNDED
@@ -51,13 +52,24 @@ class Segments:
 
     table_N6, int32, on the device of the tensors: row, first query, number of queries, first key, number of keys, and
     the position of the first query among the keys. What no segment covers is padding: it is never read, its output and
-    gradients are 0. Segments may not overlap. max_query_length, max_key_length: upper bounds, known on the host, so that
-    nothing waits for the device.
+    gradients are 0. Segments may not overlap, neither in queries nor in keys. max_query_length, max_key_length: upper
+    bounds, known on the host, so that nothing waits for the device.
+
+    ValueError for a table or a bound of another kind. What the table says is checked where that costs nothing: on a CPU,
+    when the attention is computed.
     """
 
     table_N6: Tensor
     max_query_length: int
     max_key_length: int
+
+    def __post_init__(self) -> None:
+        table = self.table_N6
+        if table.ndim != 2 or table.shape[1] != 6 or table.dtype != torch.int32:
+            raise ValueError(f"segments.table_N6 is {table.dtype} {list(table.shape)}; give int32 [segments, 6]")
+        for name in ("max_query_length", "max_key_length"):
+            if not isinstance(getattr(self, name), int | torch.SymInt) or getattr(self, name) < 0:
+                raise ValueError(f"segments.{name} is {getattr(self, name)!r}; give a number of positions")
 
     @classmethod
     def packed(
@@ -74,6 +86,11 @@ class Segments:
         """Sequences one after another in one row (thd). cu_seqlens: int32 [N + 1], running sums of lengths; padded_*:
         the same of lengths with the gaps between, where there are gaps.
         """
+        if cu_seqlens_query.shape != cu_seqlens_key.shape or cu_seqlens_query.ndim != 1:
+            raise ValueError(
+                f"cu_seqlens of queries {list(cu_seqlens_query.shape)} and keys {list(cu_seqlens_key.shape)} differ; "
+                "give [sequences + 1] for both"
+            )
         queries = cu_seqlens_query.diff()
         keys = cu_seqlens_key.diff()
         first_query = (cu_seqlens_query if padded_query is None else padded_query)[:-1]
@@ -94,7 +111,12 @@ class Segments:
         max_key_length: int,
         alignment: Alignment = "bottom_right",
     ) -> "Segments":
-        """Rows that are filled up behind their first `length` positions."""
+        """Rows that are filled up behind their first `length` positions: the padding begins there."""
+        if query_lengths_B.shape != key_lengths_B.shape or query_lengths_B.ndim != 1:
+            raise ValueError(
+                f"lengths of queries {list(query_lengths_B.shape)} and keys {list(key_lengths_B.shape)} differ; "
+                "give [rows] for both"
+            )
         rows = torch.arange(len(query_lengths_B), device=query_lengths_B.device)
         zeros = torch.zeros_like(rows)
         return cls(
@@ -103,8 +125,21 @@ class Segments:
             max_key_length=max_key_length,
         )
 
+    @classmethod
+    def shifted(
+        cls, first_position: int, *, num_rows: int, num_queries: int, num_keys: int, device: torch.device | str
+    ) -> "Segments":
+        """Whole rows whose queries begin at `first_position` among the keys: a stretch of queries against the keys of
+        the whole sequence, as a context-parallel rank holds them. Nothing waits for the device.
+        """
+        rows = torch.arange(num_rows, device=device, dtype=torch.int32)
+        numbers = (0, num_queries, 0, num_keys, first_position)
+        columns = [torch.full_like(rows, number) for number in numbers]
+        return cls(table_N6=torch.stack([rows, *columns], dim=1), max_query_length=num_queries, max_key_length=num_keys)
+
     @property
-    def key_lengths_N(self) -> Tensor:
+    def key_lengths(self) -> Tensor:
+        """Keys of each segment, int32 [N]."""
         return self.table_N6[:, 4]
 
 
@@ -124,15 +159,15 @@ def minus_log_of_each(segments: Segments) -> Tensor:
     """-log n with n the keys of each segment, fp32 [N, 1], computed where the segments are: packed rows then equal rows
     by themselves. The paper keeps n fixed.
     """
-    return -segments.key_lengths_N.clamp(min=1).float().log()[:, None]
+    return -segments.key_lengths.clamp(min=1).float().log()[:, None]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Problem:
     """One call as the kernels take it, resolved on the host: numbers, and small tensors that lie beside the large ones.
 
-    bias_value and bias_NH, fp32, add up; None is 0. slopes_NH: ALiBi's, fp32, or None. left, right: as in `Band`. Without
-    a table every row is one segment, and `shift` is the position of its first query among its keys.
+    bias_value and bias_NH, fp32, add up; None is 0. slopes_NH: ALiBi's, fp32, or None. left, right: as in `Band`.
+    Without a table every row is one segment, and `shift` is the position of its first query among its keys.
     """
 
     scale: float
