@@ -1,0 +1,77 @@
+"""What a run writes down: every record with the hardware, versions, convention and commit that it belongs to."""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.kernels.flash_sigmoid.bench.cases import CONVENTION, Grid
+from triptych.kernels.flash_sigmoid.bench.running import Record
+
+_PACKAGES = ("torch", "triton", "nvidia-cudnn-cu13", "numpy")
+
+
+def document(records: Sequence[Record], grid: Grid, device: str, *, command: str, commit: str) -> dict[str, Any]:
+    """All of it, ready for JSON."""
+    return {
+        "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": command,
+        "commit": commit,
+        "hardware": hardware(device),
+        "versions": versions(),
+        "convention": CONVENTION,
+        "ours": list(grid.ours),
+        "peers": list(grid.peers),
+        "goal_shape": asdict(grid.goal_shape),
+        "records": list(records),
+    }
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The device by name, the processor, threads."""
+    if torch.device(device).type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return {
+            "device": properties.name,
+            "multiprocessors": properties.multi_processor_count,
+            "memory_gib": properties.total_memory / 2**30,
+            "processor": _processor(),
+        }
+    return {"device": _processor(), "threads": torch.get_num_threads()}
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, CUDA, cuDNN as torch sees it, and the packages that do the work; None where one is missing."""
+    found: dict[str, str | None] = {
+        "python": sys.version.split()[0],
+        "cuda": torch.version.cuda,
+        "cudnn": str(torch.backends.cudnn.version()) if torch.cuda.is_available() else None,
+    }
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def write_json(path: Path, found: dict[str, Any]) -> None:
+    """A number that is none would be read by few: ValueError."""
+    path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+
+
+def _processor() -> str:
+    """Its model, where the system tells."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,166 @@
+"""Jobs in a process of their own: one that fails, hangs or breaks the device is a row with its reason, not the end."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from triptych.kernels.flash_sigmoid.bench.accuracy import errors, weight_errors
+from triptych.kernels.flash_sigmoid.bench.cases import NOT_REACHED, Job
+from triptych.kernels.flash_sigmoid.bench.contenders import contender
+from triptych.kernels.flash_sigmoid.bench.timing import call_once, matmul_tflops, milliseconds
+
+JOB_SECONDS = 90.0
+"""For one job, the start of its process and compilation included."""
+_REASON_LENGTH = 300
+
+Measure = Callable[[Job, torch.device], dict[str, float]]
+Record = dict[str, Any]
+"""A job's mapping, and under "values" what was measured or under "failed" why nothing was."""
+
+
+def measure(job: Job, device: torch.device) -> dict[str, float]:
+    """What one job is about."""
+    match job.kind:
+        case "compile":
+            assert job.shape is not None
+            call_once(contender(job.contender), job.shape, device)
+            return {}
+        case "ceiling":
+            return matmul_tflops(device)
+        case "instructions":
+            from triptych.kernels.flash_sigmoid.bench.instructions import instruction_errors
+
+            return instruction_errors(device)
+        case "weights":
+            dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+            return weight_errors(contender(job.contender), job.num_keys, dtype, device)
+        case "error":
+            assert job.shape is not None
+            return errors(contender(job.contender), job.shape, device)
+        case "time":
+            assert job.shape is not None
+            taken = milliseconds(contender(job.contender), job.shape, job.direction, device)
+            return {"milliseconds": taken, "tflops": job.shape.operations(job.direction) / taken / 1e9}
+
+
+def run_jobs(
+    jobs: Iterable[Job], device: str, *, deadline: float, measure: Measure = measure, job_seconds: float = JOB_SECONDS
+) -> Iterator[Record]:
+    """One record per job, in order, as it is there. deadline: of `time.monotonic`; jobs that it leaves no second for
+    are records, too. measure: a function at the top of a module; it runs in another process.
+
+    A contender that broke its process twice is not tried again.
+    """
+    worker = _Worker(device, measure)
+    breaks: dict[str, int] = {}
+    try:
+        for job in jobs:
+            left = deadline - time.monotonic()
+            if left < 1:
+                yield {**job.to_mapping(), "failed": NOT_REACHED}
+            elif breaks.get(job.contender, 0) >= 2:
+                yield {**job.to_mapping(), "failed": "not tried: it broke its process twice"}
+            else:
+                found, broken = worker.do(job, min(left, job_seconds))
+                if time.monotonic() >= deadline and broken:
+                    found = {"failed": NOT_REACHED}
+                breaks[job.contender] = breaks.get(job.contender, 0) + broken
+                yield {**job.to_mapping(), **found}
+    finally:
+        worker.end()
+
+
+def compile_all(jobs: Sequence[Job], device: str, *, deadline: float, num_processes: int) -> list[Record]:
+    """Records of all, in no order: several processes each do a part of the jobs."""
+    shares = [jobs[first::num_processes] for first in range(min(num_processes, len(jobs)))]
+
+    def do(share: Sequence[Job]) -> list[Record]:
+        return list(run_jobs(share, device, deadline=deadline))
+
+    with ThreadPoolExecutor(max(1, len(shares))) as pool:
+        return [record for records in pool.map(do, shares) for record in records]
+
+
+class _Worker:
+    """A process that measures; a new one is started for the next job where the last has broken it."""
+
+    def __init__(self, device: str, measure: Measure) -> None:
+        self._arguments = (device, measure)
+        self._process: Any = None
+        self._connection: Any = None
+
+    def do(self, job: Job, seconds: float) -> tuple[Record, bool]:
+        """What came of it, and whether it broke the process."""
+        if self._process is None:
+            self._start()
+        process: Any = self._process
+        self._connection.send(job)
+        try:
+            if not self._connection.poll(seconds):
+                self.end()
+                return {"failed": f"no result within {seconds:.0f} s"}, True
+            found, is_sound = self._connection.recv()
+        except (EOFError, ConnectionError):
+            process.join()
+            code = process.exitcode
+            self.end()
+            return {"failed": f"its process ended with code {code}"}, True
+        if not is_sound:
+            self.end()
+        return found, not is_sound
+
+    def end(self) -> None:
+        """Kill it; a process on a broken device may not end by itself."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *self._arguments))
+        self._process.start()
+        theirs.close()
+
+
+def _serve(connection: Connection, device_name: str, measure: Measure) -> None:
+    """Answer jobs until the other end is gone, or the device is broken."""
+    device = torch.device(device_name)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            found: Record = {"values": measure(job, device)}
+        except Exception as error:  # noqa: BLE001 - whatever a kernel or its compiler raises is a row of the table
+            found = {"failed": _reason(error)}
+        is_sound = "values" in found or _is_sound(device)
+        connection.send((found, is_sound))
+        if not is_sound:
+            return
+
+
+def _is_sound(device: torch.device) -> bool:
+    """Whether the device still works: after an illegal access nothing does in that process."""
+    if device.type != "cuda":
+        return True
+    try:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Its type and its first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:_REASON_LENGTH]
