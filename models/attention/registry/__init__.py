@@ -1,0 +1,1 @@
+"""Who can compute an attention, who does, and why not another."""
