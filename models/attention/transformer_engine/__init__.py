@@ -1,0 +1,1 @@
+"""Sigmoid attention in the place of Transformer Engine's DotProductAttention. Transformer Engine need not be there."""
