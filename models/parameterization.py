@@ -17,6 +17,8 @@ ParameterKind = Literal[
     "norm",
     "query_key_norm",
     "final_norm",
+    "attention_bias",
+    "layer_scale",
     "readout",
     "matrix",
     "vector",
@@ -24,7 +26,9 @@ ParameterKind = Literal[
 """Kinds that a rule may treat differently; "matrix" and "vector" are parameters of which a model says nothing."""
 
 KINDS: tuple[ParameterKind, ...] = get_args(ParameterKind)
-VECTORS: frozenset[ParameterKind] = frozenset({"norm", "query_key_norm", "final_norm", "vector"})
+VECTORS: frozenset[ParameterKind] = frozenset(
+    {"norm", "query_key_norm", "final_norm", "attention_bias", "layer_scale", "vector"}
+)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -35,13 +35,15 @@ class InitConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TrimodalConfig:
-    """Sizes of the model. Pre-norm, QK-norm, SwiGLU, RoPE, untied heads, no biases, no time input.
+    """Sizes of the model. Pre-norm, QK-norm, SwiGLU, RoPE, untied heads, no biases of matrices, no time input.
 
     positions: "rotary_and_learned" adds a learned vector per position to the embedding, which tells the cells of a
     fixed layout apart from the first layer on; it pays in small models and short runs. residual_scale: factor on both
     residual branches at the base's depth. post_attention_norm: "rms"
-    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences. dropout: rate on
-    both residual branches in training; the paper is silent, 0 is our choice. vocabulary_multiple: embedding rows and
+    adds the hybrid norm x + Norm(Attn(Norm(x))), which sigmoid attention needs at long sequences. layer_scale: the
+    initial value of a learned gain on each residual branch, a vector of the hidden size (arXiv 2103.17239, eq. 4; 1e-4
+    in the vision runs of the sigmoid paper, arXiv 2409.04431); none if None. dropout: rate on both residual branches in
+    training; the paper is silent, 0 is our choice. vocabulary_multiple: embedding rows and
     each head's columns are filled up to a multiple of it, so that every number of tensor-parallel ranks that divides it
     fits; a property of the model, so that a checkpoint does not know how it was split.
 
@@ -64,6 +66,7 @@ class TrimodalConfig:
     norm_epsilon: float = 1e-5
     residual_scale: float = 1.0
     post_attention_norm: Literal["none", "rms"] = "none"
+    layer_scale: float | None = None
     dropout: float = 0.0
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -75,6 +78,8 @@ class TrimodalConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; set it to 1 or more")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; set it to 0 or more and below 1")
+        if self.layer_scale is not None and not 0 <= self.layer_scale < math.inf:
+            raise ValueError(f"layer_scale is {self.layer_scale}; set it to a number of 0 or more, or to null for none")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} heads; "

@@ -14,6 +14,8 @@ KINDS_OF_MODULES: dict[str, ParameterKind] = {
     "output_norm": "norm",
     "q_layernorm": "query_key_norm",
     "k_layernorm": "query_key_norm",
+    "head_bias": "attention_bias",
+    "layer_scale": "layer_scale",
     "final_norm": "final_norm",
     "heads": "readout",
 }

@@ -1,6 +1,7 @@
 """The transformer layer as a megatron-core spec: which module stands where, and megatron's configuration of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubm
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from triptych.kernels.flash_sigmoid.problem import minus_log
 from triptych.models.attention.sdpa import SDPACoreAttention
 from triptych.models.attention.sigmoid import SigmoidCoreAttention
 from triptych.models.dropout import DropoutKeys, StreamDropout
-from triptych.models.norms import RMSNorm
+from triptych.models.norms import RMSNorm, shared_parameter
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.models.trimodal.execution import Execution
 
@@ -40,7 +42,7 @@ def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, exec
         add_bias_linear=False,
         normalization="RMSNorm",
         layernorm_epsilon=config.norm_epsilon,
-        qk_layernorm=True,
+        qk_layernorm=config.attention.qk_norm == "rms",
         hidden_dropout=0.0,
         attention_dropout=0.0,
         params_dtype=torch.float32,
@@ -59,17 +61,23 @@ def megatron_config(config: TrimodalConfig, groups: ProcessGroupCollection, exec
 
 
 def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution: Execution, number: int) -> ModuleSpec:
-    """Layer `number` of the whole model, pre-norm: x + a Attn(Norm(x)), then x + a SwiGLU(Norm(x)), with a =
-    branch_scale, and dropout on both branches.
+    """Layer `number` of the whole model, pre-norm: x + a g Attn(Norm(x)), then x + a g SwiGLU(Norm(x)), with a =
+    branch_scale, g the layer scale where there is one, and dropout on both branches.
     """
+    # Under sequence parallelism a rank normalises its part of the positions; a head is always on one rank alone.
+    group_of_parts = groups.tp if execution.sequence_parallel else None
+    norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": group_of_parts})
+    head_norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp})
+    query_key_norm = head_norm if config.attention.qk_norm == "rms" else None
+    gain = None
+    if config.layer_scale is not None:
+        gain = LayerScale(initial=config.layer_scale, hidden_size=config.hidden_size, sum_gradient_over=group_of_parts)
 
     def add(branch: str) -> ModuleSpec:
         site = f"layers.{number}.{branch}"
-        return ModuleSpec(ResidualAdd, params={"scale": config.branch_scale, "site": site, "dropout": config.dropout})
+        params = {"scale": config.branch_scale, "site": site, "dropout": config.dropout, "gain": gain}
+        return ModuleSpec(ResidualAdd, params=params)
 
-    # Under sequence parallelism a rank normalises its part of the positions; a head is always on one rank alone.
-    norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp if execution.sequence_parallel else None})
-    head_norm = ModuleSpec(RMSNorm, params={"sum_gradient_over": groups.tp})
     attention = SelfAttention if config.post_attention_norm == "none" else PostNormSelfAttention
     return ModuleSpec(
         module=TransformerLayer,
@@ -82,8 +90,8 @@ def layer_spec(config: TrimodalConfig, groups: ProcessGroupCollection, execution
                     linear_qkv=ColumnParallelLinear,
                     core_attention=_core_attention(config),  # type: ignore[arg-type]  # a spec, as below
                     linear_proj=RowParallelLinear,
-                    q_layernorm=head_norm,  # type: ignore[arg-type]  # megatron takes specs, its types do not say so
-                    k_layernorm=head_norm,  # type: ignore[arg-type]
+                    q_layernorm=query_key_norm,  # type: ignore[arg-type]  # megatron takes specs, its types do not say so
+                    k_layernorm=query_key_norm,  # type: ignore[arg-type]
                 ),
             ),
             self_attn_bda=add("attention"),
@@ -100,19 +108,35 @@ def _core_attention(config: TrimodalConfig) -> ModuleSpec:
     attention = config.attention
     if attention.function == "softmax":
         return ModuleSpec(SDPACoreAttention)
-    bias = minus_log(config.sequence_length) if attention.bias == "-log n" else attention.bias
-    return ModuleSpec(SigmoidCoreAttention, params={"bias": bias})
+    params = {
+        "bias": minus_log(config.sequence_length) if attention.bias == "-log n" else attention.bias,
+        "learned_bias": attention.learned_bias,
+        "sigmoid": attention.sigmoid,
+        "kernel": attention.kernel,
+    }
+    return ModuleSpec(SigmoidCoreAttention, params=params)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class LayerScale:
+    """A gain on a residual branch. sum_gradient_over: as of `RMSNorm`."""
+
+    initial: float
+    hidden_size: int
+    sum_gradient_over: ProcessGroup | None
 
 
 class ResidualAdd(nn.Module):
-    """megatron's bias-dropout-add slot: residual + scale * dropout(branch), without a bias.
+    """megatron's bias-dropout-add slot: residual + scale * gain * dropout(branch), without a bias.
 
     keys: of the micro-batch whose forward pass, or recomputation, comes next.
     """
 
-    def __init__(self, scale: float, site: str, dropout: float) -> None:
+    def __init__(self, scale: float, site: str, dropout: float, gain: LayerScale | None = None) -> None:
         super().__init__()
         self.scale = scale
+        self.layer_scale = None if gain is None else nn.Parameter(torch.full((gain.hidden_size,), gain.initial))
+        self._group = None if gain is None else gain.sum_gradient_over
         self.dropout = StreamDropout(site, dropout)
         self.keys: DropoutKeys | None = None
 
@@ -124,6 +148,8 @@ class ResidualAdd(nn.Module):
         branch, bias = branch_and_bias
         assert bias is None and probability == 0.0
         branch = self.dropout(branch, self.keys)
+        if self.layer_scale is not None:
+            branch = branch * shared_parameter(self.layer_scale, self._group).to(branch.dtype)
         return residual + branch if self.scale == 1.0 else torch.add(residual, branch, alpha=self.scale)
 
 

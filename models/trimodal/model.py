@@ -136,8 +136,8 @@ class TrimodalTransformer(nn.Module):
         initialise(self, self._standard_deviation, seed, self._tensor_group)
 
     def _standard_deviation(self, name: str, shape: tuple[int, ...]) -> float | None:
-        """The table of initial standard deviations; None keeps the norms' ones. In Complete(d)P's terms (arXiv
-        2512.22382): 1, m_N^-1 and, as fan-ins grow with the width, m_N^-1/2 times the base's.
+        """The table of initial standard deviations; None keeps what gains and biases are built with. In Complete(d)P's
+        terms (arXiv 2512.22382): 1, m_N^-1 and, as fan-ins grow with the width, m_N^-1/2 times the base's.
         """
         init = self.shape.init
         match kind_of_name(name):

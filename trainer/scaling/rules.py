@@ -195,6 +195,8 @@ def completed_p(kind: ParameterKind, ratio: ShapeRatio) -> Multipliers:
     decay, so their factor on it is moot. The query and key norms keep epsilon over width, probably because their
     gradient sums over heads. Two entries are our reading: those norms take the depth factors of the layer they are in;
     the final norm's epsilon goes down with width, as by "1 / width for all but the readout", where one reader has 1.
+    What the paper has not, each head's bias in sigmoid attention and a residual branch's gain, goes like a norm's gain:
+    one element sees one head, or one channel, whose gradient falls with width as theirs does.
     """
     width, depth, alpha = ratio.width, ratio.depth, ratio.depth_exponent
     rate_by_depth, epsilon_by_depth = depth ** (alpha - 1), depth**-alpha
@@ -207,7 +209,7 @@ def completed_p(kind: ParameterKind, ratio: ShapeRatio) -> Multipliers:
             return Multipliers(epsilon=1 / width)
         case "query_key_norm":
             return Multipliers(learning_rate=rate_by_depth, epsilon=epsilon_by_depth)
-        case "norm" | "vector":
+        case "norm" | "attention_bias" | "layer_scale" | "vector":
             return Multipliers(learning_rate=rate_by_depth, epsilon=epsilon_by_depth / width)
         case _:
             return Multipliers(

@@ -4,6 +4,8 @@ Takes the model's own state dict. Shape legend: B sequences, S positions, H hidd
 dimension.
 """
 
+import math
+
 import torch
 from einops import rearrange, repeat
 
@@ -31,12 +33,20 @@ def attention(x_BSH, weights, config, padding_BS):
     qkv = rearrange(x_BSH @ weights["linear_qkv.weight"].T, "b s (g r d) -> b s g r d", g=groups, d=size)
     query = rearrange(qkv[..., :per_group, :], "b s g r d -> b s (g r) d")
     key, value = (repeat(qkv[..., per_group + i, :], "b s g d -> b s (g r) d", r=per_group) for i in (0, 1))
-    query = rotate(rms_norm(query, weights["q_layernorm.weight"], config.norm_epsilon), config.rope_base)
-    key = rotate(rms_norm(key, weights["k_layernorm.weight"], config.norm_epsilon), config.rope_base)
+    if config.attention.qk_norm == "rms":
+        query = rms_norm(query, weights["q_layernorm.weight"], config.norm_epsilon)
+        key = rms_norm(key, weights["k_layernorm.weight"], config.norm_epsilon)
+    query, key = rotate(query, config.rope_base), rotate(key, config.rope_base)
     scores = torch.einsum("bqnd,bknd->bnqk", query, key) / size**0.5
+    if config.attention.function == "sigmoid":
+        bias = config.attention.bias
+        scores = scores - math.log(config.sequence_length) if bias == "-log n" else scores + bias
+        if "core_attention.head_bias" in weights:
+            scores = scores + weights["core_attention.head_bias"][:, None, None]
     if padding_BS is not None:
         scores = scores.masked_fill(padding_BS[:, None, None, :], -torch.inf)
-    context = torch.einsum("bnqk,bknd->bqnd", scores.softmax(-1), value)
+    shares = scores.softmax(-1) if config.attention.function == "softmax" else scores.sigmoid()
+    context = torch.einsum("bnqk,bknd->bqnd", shares, value)
     output = rearrange(context, "b s n d -> b s (n d)") @ weights["linear_proj.weight"].T
     if config.post_attention_norm == "rms":
         output = rms_norm(output, weights["output_norm.weight"], config.norm_epsilon)
@@ -59,9 +69,10 @@ def plain_logits(state, config, tokens_BS, padding_BS):
     for number in range(config.num_layers):
         layer = _below(state, f"layers.{number}.")
         normed = rms_norm(x_BSH, layer["input_layernorm.weight"], config.norm_epsilon)
-        x_BSH = x_BSH + scale * attention(normed, _below(layer, "self_attention."), config, padding_BS)
+        branch = attention(normed, _below(layer, "self_attention."), config, padding_BS)
+        x_BSH = x_BSH + scale * layer.get("self_attn_bda.layer_scale", 1.0) * branch
         normed = rms_norm(x_BSH, layer["pre_mlp_layernorm.weight"], config.norm_epsilon)
-        x_BSH = x_BSH + scale * swiglu(normed, _below(layer, "mlp."))
+        x_BSH = x_BSH + scale * layer.get("mlp_bda.layer_scale", 1.0) * swiglu(normed, _below(layer, "mlp."))
     x_BSH = rms_norm(x_BSH, state["final_norm.weight"], config.norm_epsilon)
     return {modality: x_BSH @ state[f"heads.{modality}.weight"].T for modality in ("text", "image", "audio")}
 

@@ -5,6 +5,7 @@ import torch
 from plain_transformer import plain_logits
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
+from triptych.models.attention.config import AttentionConfig
 from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.parameterization import BaseShape, kind_of
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
@@ -31,6 +32,15 @@ VARIANTS = {
     "norm after attention": dataclasses.replace(BASE, post_attention_norm="rms"),
     "scaled residual": dataclasses.replace(BASE, residual_scale=0.5),
     "another shape than the base": dataclasses.replace(BASE, residual_scale=0.8, base=BASE_SHAPE),
+    "sigmoid attention": dataclasses.replace(BASE, attention=AttentionConfig(function="sigmoid")),
+    "sigmoid attention, all of its parts": dataclasses.replace(
+        BASE,
+        attention=AttentionConfig(function="sigmoid", bias=-1.5, learned_bias="per_head"),
+        post_attention_norm="rms",
+        layer_scale=0.3,
+    ),
+    "no norm of queries and keys": dataclasses.replace(BASE, attention=AttentionConfig(qk_norm="none")),
+    "layer scale": dataclasses.replace(BASE, layer_scale=1e-4, residual_scale=0.5),
     "one head per group": dataclasses.replace(BASE, num_query_groups=4, rope_base=500.0, norm_epsilon=1e-3),
 }
 
@@ -81,8 +91,9 @@ def test_values_and_gradients_equal_the_plain_model(groups, variant, padded):
         assert relative(parameter.grad.double(), state[name].grad) < 1e-5, name
 
 
-def test_a_padded_position_changes_nothing(groups):
-    model, inputs = build(BASE, groups), example(padded=True)
+@pytest.mark.parametrize("variant", ["base", "sigmoid attention"])
+def test_a_padded_position_changes_nothing(groups, variant):
+    model, inputs = build(VARIANTS[variant], groups), example(padded=True)
     other_BS = torch.where(inputs.padding_BS, BASE.vocabulary.mask, inputs.tokens_BS)
     first, second = model(inputs), model(dataclasses.replace(inputs, tokens_BS=other_BS))
     assert torch.equal(first["text"], second["text"])
@@ -100,12 +111,22 @@ def test_initial_weights_depend_on_name_and_seed_alone(groups):
 
 
 def test_every_parameter_says_what_it_is(groups):
-    model = build(dataclasses.replace(BASE, positions="rotary_and_learned", post_attention_norm="rms"), groups)
+    config = dataclasses.replace(
+        BASE,
+        positions="rotary_and_learned",
+        post_attention_norm="rms",
+        layer_scale=1.0,
+        attention=AttentionConfig(function="sigmoid", learned_bias="per_head"),
+    )
+    model = build(config, groups)
     kinds = {name: kind_of(parameter) for name, parameter in model.named_parameters() if "layers.1." not in name}
     assert kinds == {
         "embedding.weight": "embedding",
         "positions": "embedding",
         "layers.0.input_layernorm.weight": "norm",
+        "layers.0.self_attn_bda.layer_scale": "layer_scale",
+        "layers.0.mlp_bda.layer_scale": "layer_scale",
+        "layers.0.self_attention.core_attention.head_bias": "attention_bias",
         "layers.0.self_attention.linear_qkv.weight": "attention_in",
         "layers.0.self_attention.q_layernorm.weight": "query_key_norm",
         "layers.0.self_attention.k_layernorm.weight": "query_key_norm",
@@ -136,6 +157,26 @@ def test_counts_cover_every_parameter(groups):
     assert counts["positions"] == 11 * 32
     assert counts["attention"] == 2 * (32 * 32 + 2 * 32 * 16 + 32 * 32)
     assert counts["mlp"] == 2 * 3 * 32 * 56
+
+
+def test_counts_cover_the_parts_of_sigmoid_attention(groups):
+    counts = parameter_counts(build(VARIANTS["sigmoid attention, all of its parts"], groups))
+    assert counts["attention"] == 2 * (32 * 32 + 2 * 32 * 16 + 32 * 32 + 4)
+    assert counts["layer scales"] == 2 * 2 * 32
+
+
+def test_learned_biases_start_at_zero_and_layer_scales_at_their_value(groups):
+    model = TrimodalTransformer(VARIANTS["sigmoid attention, all of its parts"], groups.collection)
+    model.initialise(seed=1)
+    found = {name: parameter.unique().tolist() for name, parameter in model.named_parameters()}
+    assert found["layers.1.self_attention.core_attention.head_bias"] == [0.0]
+    assert found["layers.1.mlp_bda.layer_scale"] == [pytest.approx(0.3)]
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_layer_scale_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match=r"layer_scale is .*; set it to a number of 0 or more"):
+        dataclasses.replace(BASE, layer_scale=value)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_settings_that_mean_nothing_are_refused(fields, message):
 def test_kinds_of_equal_values_share_a_group():
     assert [sorted(group) for group in values().kind_groups] == [
         sorted({"embedding", "attention_in", "attention_out", "mlp_in", "mlp_out", "readout", "matrix"}),
-        sorted({"norm", "query_key_norm", "final_norm", "vector"}),
+        sorted({"norm", "query_key_norm", "final_norm", "attention_bias", "layer_scale", "vector"}),
     ]
 
 
@@ -108,7 +108,7 @@ def test_a_shape_takes_apart_what_it_scales_apart():
     assert groups == {
         frozenset({"embedding"}),
         frozenset({"attention_in", "attention_out", "mlp_in", "mlp_out", "matrix"}),
-        frozenset({"norm", "vector"}),
+        frozenset({"norm", "attention_bias", "layer_scale", "vector"}),
         frozenset({"query_key_norm", "final_norm"}),
         frozenset({"readout"}),
     }

@@ -26,6 +26,8 @@ TABLE = {
     "matrix": HIDDEN,
     "norm": GAIN,
     "vector": GAIN,
+    "attention_bias": GAIN,
+    "layer_scale": GAIN,
     "query_key_norm": (1 / 4, 1 / 4, 1, 1),
     "final_norm": (1, 1 / 4, 1, 1),
     "readout": (1 / 4, 1, 4, 1 / 4),
@@ -36,7 +38,7 @@ GAIN_ALPHA_ONE = (1, 1 / 4 / 16, 1, 1)
 TABLE_ALPHA_ONE = {
     **TABLE,
     **dict.fromkeys(("attention_in", "attention_out", "mlp_in", "mlp_out", "matrix"), HIDDEN_ALPHA_ONE),
-    **dict.fromkeys(("norm", "vector"), GAIN_ALPHA_ONE),
+    **dict.fromkeys(("norm", "attention_bias", "layer_scale", "vector"), GAIN_ALPHA_ONE),
     "query_key_norm": (1, 1 / 16, 1, 1),
 }
 
@@ -106,4 +108,5 @@ def test_batch_and_shape_in_either_order(kind, shape, factor, decay):
 
 
 def test_matrices_decay_and_gains_do_not():
-    assert {kind for kind in KINDS if not decays(kind)} == {"norm", "query_key_norm", "final_norm", "vector"}
+    vectors = {"norm", "query_key_norm", "final_norm", "attention_bias", "layer_scale", "vector"}
+    assert {kind for kind in KINDS if not decays(kind)} == vectors
