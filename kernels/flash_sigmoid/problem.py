@@ -23,10 +23,9 @@ class Band:
     """Keys that a query sees: those at most `left` before it and at most `right` after it, itself included; -1 is
     unbounded. Causal is `right=0`.
 
-    alignment: where a segment's first query stands among its keys: at the first ("top_left"), or so that the last query
+    alignment: where a row's first query stands among its keys: at the first ("top_left"), or so that the last query
     stands at the last key ("bottom_right", flash-attention's). They differ only where there are more keys than queries,
-    or fewer. ALiBi measures its distances from there too. Segments bring an alignment of their own, and this one is then
-    not asked for.
+    or fewer. ALiBi measures its distances from there too. Segments bring their own alignment and do not ask for this.
     """
 
     left: int = UNBOUNDED
@@ -55,8 +54,8 @@ class Segments:
     gradients are 0. Segments may not overlap, neither in queries nor in keys. max_query_length, max_key_length: upper
     bounds, known on the host, so that nothing waits for the device.
 
-    ValueError for a table or a bound of another kind. What the table says is checked where that costs nothing: on a CPU,
-    when the attention is computed.
+    ValueError for a table or a bound of another kind. What the table says is checked where that costs nothing: on the
+    CPU's path, when the attention is computed.
     """
 
     table_N6: Tensor
