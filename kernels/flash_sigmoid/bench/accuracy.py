@@ -82,7 +82,7 @@ def weight_errors(contender: Contender, num_keys: int, dtype: torch.dtype, devic
     want_RS = scores_RS.sigmoid()
     shape = Shape(batch=1, length=num_keys, num_heads=1, head_dim=_WEIGHTS_DIM, dtype=str(dtype).removeprefix("torch."))
     with torch.no_grad():
-        got_RE = contender.call(query, key, value, shape)[0, :, 0].double() / scale_up
+        got_RE = contender.call(query, key, value, shape)[0, :, 0, : len(at_E)].double() / scale_up
         sums_RE = contender.call(query, key, torch.ones_like(value), shape)[0, :, 0].double()
     if not (got_RE.isfinite().all() and sums_RE.isfinite().all()):
         raise ArithmeticError("weights hold NaN or infinity")

@@ -177,10 +177,10 @@ GRIDS = {
     "cpu": Grid(
         ours=("blocked",),
         peers=("sdpa", "eager sigmoid"),
-        lengths=(256, 1024, 4096),
+        lengths=(256, 1024, 2048),
         head_dims=(64, 128),
-        tokens=4096,
-        hidden=512,
+        tokens=2048,
+        hidden=256,
         dtype="float32",
         num_rounds=5,
         weights_at=(1024, 16384, 131072),

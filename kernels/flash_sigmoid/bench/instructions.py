@@ -17,7 +17,12 @@ _INTERVALS = ((-20.0, -15.0), (-15.0, -10.0), (-10.0, -5.0), (-5.0, 0.0))
 
 @triton.jit
 def approximate(
-    x_ptr: Any, tanh_ptr: Any, exponential_ptr: Any, reciprocal_ptr: Any, num_points: Any, BLOCK: tl.constexpr
+    x_ptr: tl.tensor,
+    tanh_ptr: tl.tensor,
+    exponential_ptr: tl.tensor,
+    reciprocal_ptr: tl.tensor,
+    num_points: tl.tensor,
+    BLOCK: tl.constexpr,
 ) -> None:
     """tanh(x / 2), 2^(-x log2 e) and 1 / (1 + that), each by one instruction, fp32."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -26,11 +31,11 @@ def approximate(
     tanh = tl.inline_asm_elementwise(
         "tanh.approx.f32 $0, $1;", "=f,f", [x * 0.5], dtype=tl.float32, is_pure=True, pack=1
     )
-    exponential: Any = tl.inline_asm_elementwise(
+    exponential = tl.inline_asm_elementwise(
         "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x * -1.4426950408889634], dtype=tl.float32, is_pure=True, pack=1
     )
     reciprocal = tl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [1.0 + exponential], dtype=tl.float32, is_pure=True, pack=1
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [exponential + 1.0], dtype=tl.float32, is_pure=True, pack=1
     )
     tl.store(tanh_ptr + at, tanh, mask=inside)
     tl.store(exponential_ptr + at, exponential, mask=inside)

@@ -15,7 +15,8 @@ from triptych.kernels.flash_sigmoid.bench.contenders import contender
 from triptych.kernels.flash_sigmoid.bench.timing import call_once, matmul_tflops, milliseconds
 
 JOB_SECONDS = 90.0
-"""For one job, the start of its process and compilation included."""
+"""For one job, compilation included."""
+_ENDING_SECONDS = 10.0
 _REASON_LENGTH = 300
 
 Measure = Callable[[Job, torch.device], dict[str, float]]
@@ -60,17 +61,14 @@ def run_jobs(
     breaks: dict[str, int] = {}
     try:
         for job in jobs:
-            left = deadline - time.monotonic()
-            if left < 1:
-                yield {**job.to_mapping(), "failed": NOT_REACHED}
+            if deadline - time.monotonic() < 1:
+                found: Record = {"failed": NOT_REACHED}
             elif breaks.get(job.contender, 0) >= 2:
-                yield {**job.to_mapping(), "failed": "not tried: it broke its process twice"}
+                found = {"failed": "not tried: it broke its process twice"}
             else:
-                found, broken = worker.do(job, min(left, job_seconds))
-                if time.monotonic() >= deadline and broken:
-                    found = {"failed": NOT_REACHED}
+                found, broken = worker.do(job, job_seconds, deadline)
                 breaks[job.contender] = breaks.get(job.contender, 0) + broken
-                yield {**job.to_mapping(), **found}
+            yield {**job.to_mapping(), **found}
     finally:
         worker.end()
 
@@ -94,45 +92,52 @@ class _Worker:
         self._process: Any = None
         self._connection: Any = None
 
-    def do(self, job: Job, seconds: float) -> tuple[Record, bool]:
-        """What came of it, and whether it broke the process."""
-        if self._process is None:
-            self._start()
-        process: Any = self._process
-        self._connection.send(job)
+    def do(self, job: Job, seconds: float, deadline: float) -> tuple[Record, bool]:
+        """What came of it, and whether it broke the process. seconds: for the job, not for the start of the process."""
         try:
-            if not self._connection.poll(seconds):
+            if self._process is None and not self._start(deadline):
+                return {"failed": NOT_REACHED}, False
+            self._connection.send(job)
+            if not self._connection.poll(max(0, min(seconds, deadline - time.monotonic()))):
                 self.end()
-                return {"failed": f"no result within {seconds:.0f} s"}, True
+                is_cut = time.monotonic() >= deadline
+                return {"failed": NOT_REACHED if is_cut else f"no result within {seconds:.0f} s"}, not is_cut
             found, is_sound = self._connection.recv()
         except (EOFError, ConnectionError):
-            process.join()
-            code = process.exitcode
-            self.end()
-            return {"failed": f"its process ended with code {code}"}, True
+            self._process.join(_ENDING_SECONDS)
+            return {"failed": f"its process ended with code {self.end()}"}, True
         if not is_sound:
             self.end()
         return found, not is_sound
 
-    def end(self) -> None:
-        """Kill it; a process on a broken device may not end by itself."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._connection.close()
-            self._process = None
+    def end(self) -> int | None:
+        """Its exit code. It is killed: a process on a broken device may not end by itself."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        process.join()
+        self._connection.close()
+        return process.exitcode
 
-    def _start(self) -> None:
+    def _start(self, deadline: float) -> bool:
+        """Whether it was there in time."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments))
         self._process.start()
         theirs.close()
+        if not self._connection.poll(max(0, deadline - time.monotonic())):
+            self.end()
+            return False
+        self._connection.recv()
+        return True
 
 
 def _serve(connection: Connection, device_name: str, measure: Measure) -> None:
     """Answer jobs until the other end is gone, or the device is broken."""
     device = torch.device(device_name)
+    connection.send("ready")
     while True:
         try:
             job = connection.recv()
