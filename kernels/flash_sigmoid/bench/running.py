@@ -104,17 +104,17 @@ class _Worker:
                 return {"failed": NOT_REACHED if is_cut else f"no result within {seconds:.0f} s"}, not is_cut
             found, is_sound = self._connection.recv()
         except (EOFError, ConnectionError):
-            self._process.join(_ENDING_SECONDS)
-            return {"failed": f"its process ended with code {self.end()}"}, True
+            return {"failed": f"its process ended with code {self.end(_ENDING_SECONDS)}"}, True
         if not is_sound:
             self.end()
         return found, not is_sound
 
-    def end(self) -> int | None:
-        """Its exit code. It is killed: a process on a broken device may not end by itself."""
+    def end(self, patience: float = 0) -> int | None:
+        """Its exit code. It is killed: a process on a broken device may not end by itself. patience: seconds before."""
         process, self._process = self._process, None
         if process is None:
             return None
+        process.join(patience)
         process.kill()
         process.join()
         self._connection.close()
