@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from triptych.kernels.flash_sigmoid.attention import Bias
 from triptych.kernels.flash_sigmoid.problem import Sigmoid
-from triptych.models.attention.registry.backends import REGISTRY
-from triptych.models.attention.registry.request import AttentionCall, AttentionRequest
 from triptych.models.attention.transformer_engine.alibi import alibi_slopes as paper_slopes
 from triptych.models.attention.transformer_engine.arguments import (
     IGNORED_AT_CONSTRUCTION,
@@ -22,14 +20,9 @@ from triptych.models.attention.transformer_engine.arguments import (
     REFUSED_IN_CALLS,
     require_honoured,
 )
+from triptych.models.attention.transformer_engine.call import LAYERS, Settings, attend_in_format
 from triptych.models.attention.transformer_engine.environment import follow_debug_level, read_environment
-from triptych.models.attention.transformer_engine.formats import (
-    Lengths,
-    canonical_format,
-    from_rows,
-    separate,
-    to_rows,
-)
+from triptych.models.attention.transformer_engine.formats import Lengths, canonical_format, separate
 from triptych.models.attention.transformer_engine.masks import band_of, canonical_mask_type
 
 
@@ -139,9 +132,7 @@ class SigmoidDotProductAttention(nn.Module):
         diagonal = self.bottom_right_diagonal if bottom_right_diagonal is None else bottom_right_diagonal
         band = band_of(mask_type, self.window_size if window_size is None else window_size, diagonal)
         layers = separate((query_layer, key_layer, value_layer), qkv_layer, kv_layer, qkv_interleave_dim)
-        names = ("query_layer", "key_layer", "value_layer")
-        query, key, value = (to_rows(name, layer, layout) for name, layer in zip(names, layers, strict=True))
-        self._require_shapes(query, key, value)
+        self._require_shapes(layers)
         lengths = Lengths(
             attention_mask=attention_mask,
             cu_seqlens_q=cu_seqlens_q,
@@ -152,24 +143,8 @@ class SigmoidDotProductAttention(nn.Module):
             max_seqlen_kv=max_seqlen_kv,
             pad_between_seqs=pad_between_seqs,
         )
-        segments = None
-        if layout == "thd":
-            if "padding" not in mask_type:
-                raise ValueError(f"attn_mask_type is {mask_type} with qkv_format thd; give one with padding")
-            segments = lengths.packed(band.alignment)
-        elif "padding" in mask_type:
-            segments = lengths.padded(query.shape[0], query.shape[1], key.shape[1], band.alignment)
-        call = AttentionCall(
-            scale=self.softmax_scale,
-            band=band,
-            segments=segments,
-            slopes=self._slopes(core_attention_bias_type, alibi_slopes, query.device),
-            bias=self.sigmoid_bias,
-            sigmoid=self.sigmoid or read_environment().sigmoid,
-        )
-        request = self._request(query, call, layout)
-        backend = REGISTRY.choose(request, self.backend or read_environment().backend).backend
-        return from_rows(backend.attend(query, key, value, call), layout)
+        slopes = self._slopes(core_attention_bias_type, alibi_slopes, layers[0].device)
+        return attend_in_format(layers, layout, mask_type, band, lengths, slopes, self._settings())
 
     def set_context_parallel_group(
         self,
@@ -229,16 +204,15 @@ class SigmoidDotProductAttention(nn.Module):
             _one_of("bias", bias, ("-log n", "-log n of each"))
         return bias
 
-    def _require_shapes(self, query_BSHD: Tensor, key_BTGD: Tensor, value_BTGE: Tensor) -> None:
-        heads = self.num_attention_heads // self.tp_size
-        groups = self.num_gqa_groups_per_partition
+    def _require_shapes(self, layers: tuple[Tensor, Tensor, Tensor]) -> None:
+        heads, groups = self.num_attention_heads // self.tp_size, self.num_gqa_groups_per_partition
         dim_k, dim_v = self.hidden_size_per_attention_head_k, self.hidden_size_per_attention_head_v
-        expected = {"query_layer": (heads, dim_k), "key_layer": (groups, dim_k), "value_layer": (groups, dim_v)}
-        for (name, shape), layer in zip(expected.items(), (query_BSHD, key_BTGD, value_BTGE), strict=True):
-            if tuple(layer.shape[2:]) != shape:
+        expected = ((heads, dim_k), (groups, dim_k), (groups, dim_v))
+        for name, layer, shape in zip(LAYERS, layers, expected, strict=True):
+            if tuple(layer.shape[-2:]) != shape:
                 raise ValueError(
-                    f"{name} has {layer.shape[2]} heads of {layer.shape[3]}, the module {shape[0]} of {shape[1]}; "
-                    "make them agree"
+                    f"{name} is {list(layer.shape)}, and the module has {shape[0]} heads of {shape[1]} there; make "
+                    "them agree"
                 )
 
     def _slopes(self, bias_type: str, slopes: Tensor | None, device: torch.device) -> Tensor | None:
@@ -257,23 +231,14 @@ class SigmoidDotProductAttention(nn.Module):
             raise ValueError("alibi_slopes of this rank's heads are not known under tensor parallelism; give them")
         return paper_slopes(self.num_attention_heads, device) if slopes is None else slopes
 
-    def _request(self, query_BSHD: Tensor, call: AttentionCall, layout: str) -> AttentionRequest:
-        cuda = query_BSHD.is_cuda
-        return AttentionRequest(
-            function="sigmoid",
-            device=query_BSHD.device.type,
-            capability=torch.cuda.get_device_capability(query_BSHD.device) if cuda else None,
-            dtype=query_BSHD.dtype,
-            head_dims=(self.hidden_size_per_attention_head_k, self.hidden_size_per_attention_head_v),
-            num_heads=self.num_attention_heads // self.tp_size,
-            num_groups=self.num_gqa_groups_per_partition,
-            band=call.band,
-            padding=call.segments is not None,
-            packed=layout == "thd",
-            alibi=call.slopes is not None,
+    def _settings(self) -> Settings:
+        return Settings(
+            scale=self.softmax_scale,
+            bias=self.sigmoid_bias,
+            sigmoid=self.sigmoid,
+            backend=self.backend,
             deterministic=self.deterministic,
             training=self.training,
-            sigmoid=call.sigmoid,
         )
 
 
@@ -285,8 +250,11 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 def _require_heads(num_heads: int, num_groups: int, tp_size: int) -> None:
     if num_heads % num_groups:
-        raise ValueError(f"num_attention_heads {num_heads} does not divide into num_gqa_groups {num_groups}")
+        raise ValueError(
+            f"num_attention_heads {num_heads} does not divide into num_gqa_groups {num_groups}; change one"
+        )
     if num_heads % tp_size or num_groups % tp_size:
         raise ValueError(
-            f"num_attention_heads {num_heads} or num_gqa_groups {num_groups} does not divide into tp_size {tp_size}"
+            f"num_attention_heads {num_heads} or num_gqa_groups {num_groups} does not divide into tp_size {tp_size}; "
+            "change one"
         )

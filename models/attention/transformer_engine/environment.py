@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import dataclass
 
+from triptych.kernels.flash_sigmoid.attention import Bias
 from triptych.kernels.flash_sigmoid.problem import Sigmoid
 from triptych.models.attention.registry.registry import logger
 from triptych.models.attention.registry.request import Function
@@ -16,6 +17,7 @@ VARIABLES = {
     "NVTE_SIGMOID_ATTN": "1: sigmoid attention where a function is not named; 0, or unset: softmax",
     "NVTE_SIGMOID_ATTN_BACKEND": "auto, or the name of a sigmoid backend: triton, gluon, blocked",
     "NVTE_SIGMOID_ATTN_FAST_TANH": "1: sigma by the hardware's tanh, whose absolute error drowns small weights",
+    "NVTE_SIGMOID_ATTN_BIAS": "under NVTE_PLUGIN: a number, -log n (unset), or -log n of each",
     "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0: only backends whose results are the same every time",
     "NVTE_DEBUG": "1: log as NVTE_DEBUG_LEVEL says",
     "NVTE_DEBUG_LEVEL": "1: which backend runs; 2: and why the others do not",
@@ -32,6 +34,7 @@ class AttentionEnvironment:
     function: Function
     backend: str
     sigmoid: Sigmoid
+    bias: Bias
     deterministic: bool
 
 
@@ -41,6 +44,7 @@ def read_environment() -> AttentionEnvironment:
         function="sigmoid" if _switch("NVTE_SIGMOID_ATTN", "0") else "softmax",
         backend=os.environ.get("NVTE_SIGMOID_ATTN_BACKEND", "auto"),
         sigmoid="tanh" if _switch("NVTE_SIGMOID_ATTN_FAST_TANH", "0") else "accurate",
+        bias=_bias(os.environ.get("NVTE_SIGMOID_ATTN_BIAS", "-log n")),
         deterministic=not _switch("NVTE_ALLOW_NONDETERMINISTIC_ALGO", "1"),
     )
 
@@ -71,3 +75,12 @@ def _switch(name: str, default: str) -> bool:
     if given not in ("0", "1"):
         raise ValueError(f"{name} is {given!r}; set it to 0 or 1")
     return given == "1"
+
+
+def _bias(given: str) -> Bias:
+    if given == "-log n" or given == "-log n of each":
+        return given
+    try:
+        return float(given)
+    except ValueError:
+        raise ValueError(f"NVTE_SIGMOID_ATTN_BIAS is {given!r}; set it to a number, -log n or -log n of each") from None
