@@ -10,19 +10,22 @@ BIN := $(VENV)/bin
 FLOORS := launch configs trainer models kernels data_pipelines
 BENCHMARKS := $(wildcard kernels/*/benchmark.py)
 
-# Training steps are timed in $(VENV); where wheels have been carried, in an environment of them over PYTHON's own torch.
+# A GPU's figures are taken in $(VENV); where wheels have been carried, in an environment of them over PYTHON's own torch.
 BENCH_RUNS ?= trimodal_320m trimodal_3b
 BENCH_ARGS ?= --micro-batches 4 --trace
+BENCH_MINUTES ?= 6
+BENCH_OUT ?=
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 WHEELS := .wheels
 WHEELS_PYTHON ?= 3.12
 OFFLINE := .venv-offline
 BENCH_VENV := $(if $(wildcard $(WHEELS)/*.whl),$(OFFLINE),$(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-resume test-matrix lint format studies bench bench-gpu wheels clean
+.PHONY: help demo test test-resume test-matrix lint format studies bench bench-gpu bench-gpu-kernels bench-gpu-steps wheels clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## train, sample and show the small model over text, image and audio: runs/demo/report.html
 	$(BIN)/triptych demo
@@ -57,9 +60,18 @@ bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
 		echo "== $$file"; $(BIN)/python -m triptych.$$(echo "$${file%.py}" | tr / .) || exit 1; \
 	done
 
-bench-gpu: $(BENCH_VENV)/.ready ## time training steps of BENCH_RUNS with BENCH_ARGS, made-up data: trainer/results/
+bench-gpu: bench-gpu-kernels bench-gpu-steps ## bench-gpu-kernels, then bench-gpu-steps
+
+bench-gpu-kernels: $(BENCH_VENV)/.ready ## the GPU tests, then attention against its peers: kernels/flash_sigmoid/results/
+	@out=$(or $(BENCH_OUT),kernels/flash_sigmoid/results); mkdir -p $$out; \
+	timeout 200 $(BENCH_VENV)/bin/python -m pytest -m gpu -q -n 8 tests/kernels --junitxml=$$out/gpu-tests.xml; tests=$$?; \
+	$(BENCH_VENV)/bin/python -P -m triptych.kernels.flash_sigmoid.benchmark --minutes $(BENCH_MINUTES) \
+		--commit $(COMMIT) --out $$out && exit $$tests
+
+bench-gpu-steps: $(BENCH_VENV)/.ready ## time training steps of BENCH_RUNS with BENCH_ARGS, made-up data: trainer/results/
 	@for run in $(BENCH_RUNS); do \
-		$(BENCH_VENV)/bin/python -P -m triptych.launch.benchmark $$run $(BENCH_ARGS) || exit 1; \
+		$(BENCH_VENV)/bin/python -P -m triptych.launch.benchmark $$run $(BENCH_ARGS) --commit $(COMMIT) \
+			$(if $(BENCH_OUT),--out $(BENCH_OUT)) || exit 1; \
 	done
 
 wheels: $(VENV)/.ready ## carry what a machine without network needs beside torch: .wheels/, for WHEELS_PYTHON
