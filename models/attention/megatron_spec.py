@@ -16,6 +16,7 @@ from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_with_transformer_engine_spec,
 )
 from megatron.core.transformer import ModuleSpec, TransformerConfig, TransformerLayer
+from megatron.core.transformer.multi_latent_attention import MultiLatentAttention
 from megatron.core.transformer.spec_utils import get_module
 
 from triptych.kernels.flash_sigmoid.operator import Kernel
@@ -39,7 +40,7 @@ def with_sigmoid_attention(
     Blocks are what has `layer_specs`, or a ModuleSpec of one; layers without self-attention stay as they are. The
     module of the self-attention becomes a subclass of itself that refuses generation where megatron-core runs softmax
     kernels past the core attention (dynamic batching, flash decoding); static batching works. ValueError for a spec
-    that has no self-attention with a core attention.
+    that has no self-attention with a core attention, or latent attention.
     """
     core = ModuleSpec(
         SigmoidCoreAttention,
@@ -69,8 +70,13 @@ def _replaced(spec: Any, core: ModuleSpec) -> tuple[Any, bool]:
     attention: Any = getattr(submodules, "self_attention", None)
     if not hasattr(getattr(attention, "submodules", None), "core_attention"):
         return spec, False
+    module: Any = get_module(attention)
+    if issubclass(module, MultiLatentAttention):
+        raise ValueError(
+            f"self-attention of {_name_of(attention)} decodes past its core attention; take multi_latent_attention off"
+        )
     inner = _with(attention.submodules, core_attention=core)
-    attention = _with(attention, module=_refusing_bypasses(get_module(attention)), submodules=inner)
+    attention = _with(attention, module=_refusing_bypasses(module), submodules=inner)
     return _with(spec, submodules=_with(submodules, self_attention=attention)), True
 
 
