@@ -151,8 +151,8 @@ def page() -> str:
 `python -m triptych.kernels.flash_sigmoid.bench.sigma_accuracy`, numpy {np.__version__}: {NUM_LOGITS} logits
 from {LOWEST:g} to {HIGHEST:g} in random order, fp32 in the order of the kernels' instructions, against fp64. "Worst
 instructions": every ex2 is off by 2^-22 and every rcp by 2^-23, their documented bounds, with random signs. The tanh is
-off by its bound everywhere, which a chip's need not be. **Nothing here was measured on a GPU.** For comparison: rounding
-P to bf16 is an error of up to 3.9e-3, to fp16 of 4.9e-4.
+off by its bound everywhere, which a chip's need not be. **Nothing here was measured on a GPU.** Rounding P to bf16 is an
+error of up to 3.9e-3, to fp16 of 4.9e-4.
 
 Largest relative error (mean signed error) by interval of the logit, at a bias of -log 16384:
 
