@@ -79,6 +79,20 @@ def train(
 
 
 @app.command()
+def attention(
+    run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_demo.")] = "trimodal_demo",
+    settings: Settings = None,
+    explain: Annotated[
+        bool, typer.Option(help="Say what is asked of the backends too, and which there are of the other function.")
+    ] = False,
+) -> None:
+    """Print which backend computes a run's attention on this machine, and why not another."""
+    from triptych.launch.commands.attention import attention as command
+
+    command(run, settings or [], explain=explain)
+
+
+@app.command()
 def sweep(
     run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_demo.")],
     out: Annotated[Path, typer.Option(help="Where points, tables and figures go; go on there if it holds some.")],

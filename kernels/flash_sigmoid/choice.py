@@ -75,6 +75,8 @@ def gluon_reason(facts: CallFacts) -> str | None:
         return f"it runs on CUDA, and the tensors are on {facts.device}"
     if facts.capability is not None and facts.capability[0] != 9:
         return f"it is written for compute capability 9.0, and the device has {_dotted(facts.capability)}"
+    if facts.dtype not in (torch.float16, torch.bfloat16):
+        return f"its products take float16 or bfloat16, and the tensors are {str(facts.dtype).removeprefix('torch.')}"
     return None
 
 

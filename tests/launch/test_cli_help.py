@@ -15,6 +15,7 @@ VERBS = [
     [],
     ["demo"],
     ["train"],
+    ["attention"],
     ["sweep"],
     ["sample"],
     ["evaluate"],

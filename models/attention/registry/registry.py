@@ -101,13 +101,7 @@ class Registry:
         reasons = self.reasons(request)
         chosen = next((backend for backend in self._candidates(request, name) if reasons[backend.name] is None), None)
         if chosen is None:
-            told = {other: reason for other, reason in reasons.items() if reason and name in (None, other)}
-            raise ValueError(
-                f"no backend can run this {request.function} attention: "
-                + ", ".join(f"{other}: {reason}" for other, reason in told.items())
-                + "; change what the reason names"
-                + (", or take another backend" if name else "")
-            )
+            raise ValueError(_refusal_of_all(request, reasons, name))
         others = {backend.name: backend for backend in self.backends(request.function) if backend is not chosen}
         return Choice(
             backend=chosen,
@@ -123,6 +117,13 @@ class Registry:
         if name not in backends:
             raise ValueError(f"{function} attention has no backend {name!r}; take auto or one of {', '.join(backends)}")
         return backends[name]
+
+
+def _refusal_of_all(request: AttentionRequest, reasons: dict[str, str | None], name: str | None) -> str:
+    if name is not None:
+        return f"{name} cannot run this {request.function} attention: {reasons[name]}; take auto, or another backend"
+    told = ", ".join(f"{other}: {reason}" for other, reason in reasons.items() if reason)
+    return f"no backend can run this {request.function} attention: {told}; change what a reason names"
 
 
 def _why_not(backend: Backend, chosen: Backend, name: str | None) -> str:

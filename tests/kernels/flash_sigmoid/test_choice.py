@@ -91,6 +91,11 @@ def test_gluon_is_for_hopper_alone():
     assert "runs on CUDA" in choice.gluon_reason(ON_CPU)
 
 
+def test_gluon_multiplies_no_fp32():
+    pytest.importorskip("triton")
+    assert "the tensors are float32" in choice.gluon_reason(replace(HOPPER, dtype=torch.float32))
+
+
 def test_blocked_does_not_imitate_tanh():
     assert choice.blocked_reason(HOPPER) is None
     assert 'sigmoid="tanh"' in choice.blocked_reason(replace(HOPPER, sigmoid="tanh"))

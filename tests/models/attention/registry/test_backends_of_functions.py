@@ -17,7 +17,9 @@ ON_CPU = {
     )
     for function in ("softmax", "sigmoid")
 }
-ON_HOPPER = {name: replace(request, device="cuda", capability=(9, 0)) for name, request in ON_CPU.items()}
+ON_HOPPER = {
+    name: replace(request, device="cuda", capability=(9, 0), dtype=torch.bfloat16) for name, request in ON_CPU.items()
+}
 
 NEITHER = [
     ({"dropout": 0.1}, "dropout of weights (0.1)"),
