@@ -16,6 +16,9 @@ TWO = (
     # Every kind has values of its own, and the last stage one group of them more than the first.
     Cell(layout=ParallelLayout(pipeline=2), shape=ShapeRatio(width=2.0, depth=4.0)),
     Cell(data=2, pairs=True),
+    Cell(layout=ParallelLayout(tensor=2), micro=8, attention="sigmoid"),
+    Cell(layout=ParallelLayout(tensor=2, sequence=True), zero=2, recompute="full", micro=8, attention="sigmoid"),
+    Cell(layout=ParallelLayout(pipeline=2), shape=ShapeRatio(width=2.0, depth=4.0), attention="sigmoid"),
     Cell(layout=ParallelLayout(tensor=2, sequence=True), micro=8, precision="bf16"),
     Cell(layout=ParallelLayout(pipeline=2, virtual=2), recompute="full", precision="bf16"),
 )
@@ -25,6 +28,7 @@ FOUR = (
     Cell(layout=ParallelLayout(pipeline=4), recompute="full", micro=4),
     Cell(layout=ParallelLayout(pipeline=4, virtual=2), num_layers=8),
     Cell(layout=ParallelLayout(pipeline=2, virtual=2), data=2),
+    Cell(layout=ParallelLayout(tensor=2, pipeline=2, sequence=True), micro=8, attention="sigmoid"),
     Cell(data=4, zero=0, micro=3),
     Cell(data=4, zero=2, recompute="full", micro=2),
     Cell(layout=ParallelLayout(tensor=2, sequence=True), data=2, zero=2, recompute="full", micro=8),

@@ -13,8 +13,9 @@ from layout_run import MODEL, SHORT, Cell, quiet_engine, train
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.kernels.philox import Stream
 from triptych.models import norms, sharding
+from triptych.models.attention.sigmoid import SigmoidCoreAttention
 from triptych.models.sharding import Sharding
-from triptych.models.trimodal import model
+from triptych.models.trimodal import layers, model
 from triptych.trainer.engine import gradients
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
@@ -30,6 +31,8 @@ SEQUENCE = Cell(layout=ParallelLayout(tensor=2, sequence=True), micro=8, total_t
 PIPELINE = Cell(layout=ParallelLayout(pipeline=2), micro=8, total_tokens=SHORT)
 INTERLEAVED = Cell(layout=ParallelLayout(pipeline=2, virtual=2), micro=8, total_tokens=SHORT)
 DATA = Cell(data=2, micro=8, total_tokens=SHORT)
+SIGMOID_TENSOR = replace(TENSOR, attention="sigmoid")
+SIGMOID_SEQUENCE = replace(SEQUENCE, attention="sigmoid")
 DATA_AND_PIPELINE = Cell(layout=ParallelLayout(pipeline=2), data=2, micro=8, total_tokens=SHORT)
 TENSOR_AND_PIPELINE = Cell(layout=ParallelLayout(tensor=2, pipeline=2, sequence=True), micro=8, total_tokens=SHORT)
 TENSOR_AND_DATA = Cell(layout=ParallelLayout(tensor=2, sequence=True), data=2, micro=4, total_tokens=SHORT)
@@ -52,6 +55,18 @@ def gradient_of_norms_not_summed(size, module=norms):
         return original(parameter, None if parameter.shape[-1] == size else group)
 
     with patch.object(module, "shared_parameter", shared):
+        yield
+
+
+@contextmanager
+def biases_taken_for_shared():
+    """The gradient of each head's bias is summed over the tensor ranks, which have other heads."""
+    original = SigmoidCoreAttention._biased
+
+    def biased(self, minus_log_n):
+        return norms.shared_parameter(original(self, minus_log_n), self.tp_group)
+
+    with patch.object(SigmoidCoreAttention, "_biased", biased):
         yield
 
 
@@ -249,6 +264,10 @@ BUGS = {
     "gradient of the positions not summed under sequence parallelism": Bug(
         plant=lambda: gradient_of_norms_not_summed(MODEL.hidden_size, model), cells=(SEQUENCE,)
     ),
+    "gradient of the layer scales not summed under sequence parallelism": Bug(
+        plant=lambda: gradient_of_norms_not_summed(MODEL.hidden_size, layers), cells=(SIGMOID_SEQUENCE,)
+    ),
+    "biases per head taken for shared": Bug(plant=biases_taken_for_shared, cells=(SIGMOID_TENSOR,)),
     "gradient norm of one stage": Bug(plant=gradient_norm_of_one_stage, cells=(PIPELINE, TENSOR_AND_PIPELINE)),
     "replicated parameters counted on every tensor rank": Bug(
         plant=replicated_parameters_counted_everywhere, cells=(TENSOR,)

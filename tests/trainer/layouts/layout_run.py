@@ -16,6 +16,7 @@ from deepspeed.runtime import bf16_optimizer
 from triptych.configs.layouts import layout_plan
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sources import PairSource, TextSource
+from triptych.models.attention.config import AttentionConfig
 from triptych.models.parameterization import ShapeRatio
 from triptych.models.trimodal.execution import Execution
 from triptych.models.trimodal.model import TrimodalTransformer
@@ -38,6 +39,7 @@ MODEL = replace(
     post_attention_norm="rms",
     dropout=0.1,
 )
+SIGMOID = AttentionConfig(function="sigmoid", learned_bias="per_head")
 LAYOUT = tiny_run.LAYOUT
 TOTAL_TOKENS = 2000
 SHORT = 600
@@ -49,6 +51,7 @@ BATCH = 16
 class Cell:
     """One run of the matrix. pairs: every sequence twice, as complement pairs. total_tokens: NUM_STEPS steps, or SHORT
     for three. shape: against which hyper-parameters are scaled, so that kinds of parameters have values of their own.
+    attention: "sigmoid" learns a bias per head and has layer scales.
     """
 
     layout: ParallelLayout = field(default_factory=ParallelLayout)
@@ -61,6 +64,7 @@ class Cell:
     pairs: bool = False
     total_tokens: int = TOTAL_TOKENS
     shape: ShapeRatio = field(default_factory=ShapeRatio)
+    attention: str = "softmax"
 
     @property
     def num_processes(self):
@@ -75,6 +79,7 @@ class Cell:
             pairs=self.pairs,
             total_tokens=self.total_tokens,
             shape=self.shape,
+            attention=self.attention,
         )
 
     def __str__(self):
@@ -87,6 +92,7 @@ class Cell:
         parts += [f"layers{self.num_layers}"] if self.num_layers != 4 else []
         parts += ["pairs"] if self.pairs else []
         parts += [f"width{self.shape.width:g} depth{self.shape.depth:g}"] if self.shape != ShapeRatio() else []
+        parts += [self.attention] if self.attention != "softmax" else []
         parts += ["short"] if self.total_tokens == SHORT else []
         return " ".join([*parts, self.precision])
 
@@ -108,7 +114,8 @@ class Outcome:
 
 
 def model_of(cell):
-    return replace(MODEL, num_layers=cell.num_layers)
+    model = replace(MODEL, num_layers=cell.num_layers)
+    return replace(model, attention=SIGMOID, layer_scale=0.5) if cell.attention == "sigmoid" else model
 
 
 def plan_of(cell):
