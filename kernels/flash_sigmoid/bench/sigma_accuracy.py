@@ -154,40 +154,6 @@ instructions": every ex2 is off by 2^-22 and every rcp by 2^-23, their documente
 off by its bound everywhere, which a chip's need not be. **Nothing here was measured on a GPU.** Rounding P to bf16 is
 an error of up to 3.9e-3, to fp16 of 4.9e-4.
 
-Largest relative error (mean signed error) per interval of logits, at a bias of -log 16384."""
-    x_N = logits()
-    head = ["sigma", *(f"{low:g} to {high:g}" for low, high in INTERVALS)]
-    rows = []
-    for name, way in ways(-math.log(16384)).items():
-        error_N = relative_errors(way(x_N), x_N)
-        inside = [error_N[(x_N >= low) & (x_N <= high)] for low, high in INTERVALS]
-        rows.append([name, *(f"{np.abs(each).max():.1e} ({each.mean():+.0e})" for each in inside)])
-    return _table(head, rows)
-
-
-def by_length() -> str:
-    """Largest relative error within 0.1 of a logit of -log n, at that bias."""
-    x_N = logits()
-    head = ["n", "sigma(-log n)", *ways(0.0)]
-    rows = []
-    for length in LENGTHS:
-        near_N = np.abs(x_N + math.log(length)) < 0.1
-        bias = -math.log(length)
-        errors = [np.abs(relative_errors(way(x_N), x_N)[near_N]).max() for way in ways(bias).values()]
-        rows.append([str(length), f"{1 / (1 + length):.1e}", *(f"{error:.1e}" for error in errors)])
-    return _table(head, rows)
-
-
-def page() -> str:
-    """Both tables, and how they were made."""
-    return f"""# How accurate sigma is, emulated
-
-`python -m triptych.kernels.flash_sigmoid.bench.sigma_accuracy`, numpy {np.__version__}: {NUM_LOGITS} logits
-from {LOWEST:g} to {HIGHEST:g} in random order, fp32 in the order of the kernels' instructions, against fp64. "Worst
-instructions": every ex2 is off by 2^-22 and every rcp by 2^-23, their documented bounds, with random signs. The tanh is
-off by its bound everywhere, which a chip's need not be. **Nothing here was measured on a GPU.** Rounding P to bf16 is an
-error of up to 3.9e-3, to fp16 of 4.9e-4.
-
 Largest relative error (mean signed error) by interval of the logit, at a bias of -log 16384:
 
 {by_interval()}
