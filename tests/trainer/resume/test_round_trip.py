@@ -1,6 +1,7 @@
 """TP2 x PP2 to one process, TP4, PP4 and back, through ZeRO, SP, DP, interleaving and bf16: not a bit changes."""
 
 import itertools
+from dataclasses import replace
 
 import alongside  # noqa: F401 - before what it makes importable
 import pytest
@@ -12,8 +13,7 @@ from triptych.trainer.checkpoint.disk.reading import read_part, verify_checkpoin
 from triptych.trainer.parallel.layout import ParallelLayout
 
 BOTH = Cell(layout=ParallelLayout(tensor=2, pipeline=2))
-# Stops of as many processes follow each other in the same ones.
-CELLS = (
+LAYOUTS = (
     BOTH,
     Cell(layout=ParallelLayout(), zero=0),
     Cell(layout=ParallelLayout(), precision="bf16"),
@@ -26,6 +26,9 @@ CELLS = (
     Cell(layout=ParallelLayout(), data=4, zero=0),
     BOTH,
 )
+# Of sigmoid attention, whose model has every parameter of a softmax one, and vectors that are split over ranks besides.
+# Stops of as many processes follow each other in the same ones.
+CELLS = tuple(replace(cell, attention="sigmoid") for cell in LAYOUTS)
 
 
 @pytest.fixture(scope="module")
