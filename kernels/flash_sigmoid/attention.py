@@ -77,7 +77,7 @@ def sigmoid_attention(
 def _prepared(x: Tensor) -> Tensor:
     """In autocast's dtype where that is on, and with a contiguous last dimension."""
     device = x.device.type
-    if torch.is_autocast_enabled(device) and x.is_floating_point():
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.is_floating_point():
         x = x.to(torch.get_autocast_dtype(device))
     return x if x.ndim == 0 or x.stride(-1) == 1 else x.contiguous()
 

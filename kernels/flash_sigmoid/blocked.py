@@ -18,8 +18,8 @@ from torch import Tensor
 from triptych.kernels.flash_sigmoid.problem import Problem, output_like
 
 _KEYS_PER_BLOCK = 512
-_LINES_PER_BLOCK = 512
-_SCORES_PER_BLOCK = 1 << 19
+_LINES_PER_BLOCK = 256
+_SCORES_PER_BLOCK = 1 << 18
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

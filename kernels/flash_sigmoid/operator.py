@@ -86,7 +86,7 @@ def _problem(values: tuple[Any, ...]) -> Problem:
 def _in_own_precision(query: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Without autocast, which would narrow the products of a kernel that is written in torch's operations."""
     device = query.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 

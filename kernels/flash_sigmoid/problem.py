@@ -156,9 +156,9 @@ def minus_log(length: int) -> float:
 
 def minus_log_of_each(segments: Segments) -> Tensor:
     """-log n with n the keys of each segment, fp32 [N, 1], computed where the segments are: packed rows then equal rows
-    by themselves. The paper keeps n fixed.
+    by themselves, to the bit. The paper keeps n fixed.
     """
-    return -segments.key_lengths.clamp(min=1).float().log()[:, None]
+    return -segments.key_lengths.clamp(min=1).double().log().float()[:, None]  # rounded as `minus_log` is
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -22,15 +22,16 @@ def reference_weights(
     shift: int,
     bias_H: Tensor,
     slopes_H: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """P [H, S, S'] in fp64 of one segment. bias_H: [H] or [1]."""
+    """P [H, S, S'] of one segment. bias_H: [H] or [1]."""
     num_heads = query_SHD.shape[1]
-    key_SHD = repeat(key_SGD.double(), "s g d -> s (g r) d", r=num_heads // key_SGD.shape[1])
-    scores = einsum(query_SHD.double(), key_SHD, "i h d, j h d -> h i j") * scale + bias_H.double()[:, None, None]
+    key_SHD = repeat(key_SGD.to(dtype), "s g d -> s (g r) d", r=num_heads // key_SGD.shape[1])
+    scores = einsum(query_SHD.to(dtype), key_SHD, "i h d, j h d -> h i j") * scale + bias_H.to(dtype)[:, None, None]
     i = torch.arange(query_SHD.shape[0], device=scores.device)[:, None] + shift
     j = torch.arange(key_SGD.shape[0], device=scores.device)[None, :]
     if slopes_H is not None:
-        scores = scores - slopes_H.double()[:, None, None] * (i - j).abs()
+        scores = scores - slopes_H.to(dtype)[:, None, None] * (i - j).abs()
     visible = torch.ones_like(i == j)
     if band.left >= 0:
         visible &= j >= i - band.left
@@ -49,13 +50,16 @@ def reference_attention(
     band: Band,
     segments: Segments | None = None,
     slopes: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """O [B, S, H, E] in fp64. bias: a number, or a tensor that broadcasts to [N, H]; slopes: one that does."""
+    """O [B, S, H, E]. bias: a number, or a tensor that broadcasts to [N, H]; slopes: one that does. dtype: of every
+    operation; another than fp64 shows what rounding costs where nothing is fused.
+    """
     num_rows, num_queries, num_heads, _ = query_BSHD.shape
     table = _whole_rows(query_BSHD, key_BSGD, band) if segments is None else segments.table_N6.tolist()
-    bias_NH = torch.as_tensor(bias, dtype=torch.float64, device=query_BSHD.device).broadcast_to(len(table), num_heads)
+    bias_NH = torch.as_tensor(bias, dtype=dtype, device=query_BSHD.device).broadcast_to(len(table), num_heads)
     slopes_NH = None if slopes is None else slopes.broadcast_to(len(table), num_heads)
-    out = torch.zeros(num_rows, num_queries, num_heads, value_BSGE.shape[3], dtype=torch.float64).to(query_BSHD.device)
+    out = torch.zeros(num_rows, num_queries, num_heads, value_BSGE.shape[3], dtype=dtype).to(query_BSHD.device)
     for n, (row, first_query, queries, first_key, keys, shift) in enumerate(table):
         at_queries = (row, slice(first_query, first_query + queries))
         at_keys = (row, slice(first_key, first_key + keys))
@@ -67,8 +71,9 @@ def reference_attention(
             shift=shift,
             bias_H=bias_NH[n],
             slopes_H=None if slopes_NH is None else slopes_NH[n],
+            dtype=dtype,
         )
-        value_SHE = repeat(value_BSGE[at_keys].double(), "s g e -> s (g r) e", r=num_heads // value_BSGE.shape[2])
+        value_SHE = repeat(value_BSGE[at_keys].to(dtype), "s g e -> s (g r) e", r=num_heads // value_BSGE.shape[2])
         out[at_queries] = einsum(weights, value_SHE, "h i j, j h e -> i h e")
     return out
 
