@@ -4,12 +4,16 @@ Shape legend: B rows, S positions, H heads, E head dimension of values.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from triptych.kernels.flash_sigmoid.attention import Bias
+from triptych.kernels.flash_sigmoid.operator import KERNELS, Kernel
 from triptych.kernels.flash_sigmoid.problem import Band, Sigmoid
+from triptych.models.attention.context_parallel import context_parallel_attention
 from triptych.models.attention.registry.backends import REGISTRY
 from triptych.models.attention.registry.request import AttentionCall, AttentionRequest
 from triptych.models.attention.transformer_engine.environment import read_environment
@@ -20,7 +24,9 @@ LAYERS = ("query_layer", "key_layer", "value_layer")
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Settings:
-    """What a module is set to. sigmoid, backend: None is the environment's."""
+    """What a module is set to. sigmoid, backend: None is the environment's. cp_group: of the ranks that share each
+    sequence, or None.
+    """
 
     scale: float
     bias: Bias
@@ -28,6 +34,7 @@ class Settings:
     backend: str | None
     deterministic: bool
     training: bool
+    cp_group: ProcessGroup | None = None
 
 
 def attend_in_format(
@@ -73,7 +80,34 @@ def attend_in_format(
         alibi=slopes is not None,
         deterministic=settings.deterministic,
         training=settings.training,
+        context_parallel_size=1 if settings.cp_group is None else settings.cp_group.size(),
         sigmoid=call.sigmoid,
     )
     backend = REGISTRY.choose(request, settings.backend or environment.backend).backend
-    return from_rows(backend.attend(query, key, value, call), qkv_format)
+    if settings.cp_group is None:
+        return from_rows(backend.attend(query, key, value, call), qkv_format)
+    return from_rows(_over_ranks((query, key, value), call, backend.name, settings.cp_group), qkv_format)
+
+
+def _over_ranks(rows: tuple[Tensor, Tensor, Tensor], call: AttentionCall, backend: str, group: ProcessGroup) -> Tensor:
+    """[B, S, H, E] of this rank's two chunks of every sequence, in Transformer Engine's order."""
+    if call.segments is not None:
+        raise ValueError(
+            "cp_group is set with padding in attn_mask_type, which sigmoid attention does not follow over ranks; pad "
+            "and pack nothing, or set cp_group to None"
+        )
+    if backend not in KERNELS:
+        raise ValueError(f"cp_group is set, and backend {backend} takes whole sequences; take {' or '.join(KERNELS)}")
+    bias = call.bias
+    if isinstance(bias, str):
+        bias = "-log n"  # "of each" is the same: every row is as long as the others
+    return context_parallel_attention(
+        *rows,
+        group,
+        bias=bias,
+        scale=call.scale,
+        band=call.band,
+        slopes=call.slopes,
+        sigmoid=call.sigmoid,
+        kernel=cast(Kernel, backend),
+    )

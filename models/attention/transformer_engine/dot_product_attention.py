@@ -36,8 +36,8 @@ class SigmoidDotProductAttention(nn.Module):
 
     Differences: padding on the left of rows is understood, where Transformer Engine takes all padding to be on the
     right. ALiBi's slopes must be given under tensor parallelism, where Transformer Engine makes those of a model with
-    this rank's heads. Of what cannot be honoured a ValueError names the argument; a later version's new argument is
-    refused unless it is None.
+    this rank's heads. Under context parallelism there is neither padding nor packing. Of what cannot be honoured a
+    ValueError names the argument; a later version's new argument is refused unless it is None.
     """
 
     def __init__(
@@ -154,13 +154,20 @@ class SigmoidDotProductAttention(nn.Module):
         cp_comm_type: str = "p2p",
         load_balancing_strategy: Any = None,
     ) -> None:
-        """ValueError, naming cp_group, for more than one rank: context parallelism is not built here."""
+        """The ranks that share each sequence; rank r of R holds its chunks r and 2 R - 1 - r of 2 R. Keys and values
+        are gathered, whatever cp_comm_type says: all ways compute the same. ValueError for several groups, or chunks
+        in another order.
+        """
         groups = cp_group if isinstance(cp_group, list) else [] if cp_group is None else [cp_group]
         size = math.prod(torch.distributed.get_world_size(group) for group in groups)
-        if size > 1:
-            raise ValueError(f"cp_group has {size} ranks, and this module sees one shard alone; set it to None")
+        if size > 1 and len(groups) > 1:
+            raise ValueError(f"cp_group is {len(groups)} groups, and sigmoid attention knows one level; give one group")
+        order = getattr(load_balancing_strategy, "value", load_balancing_strategy)
+        if size > 1 and order not in (None, "dual_chunk_swap"):
+            raise ValueError(f"load_balancing_strategy is {order!r}; give dual_chunk_swap, or leave it out")
         self.cp_group, self.cp_global_ranks = cp_group, cp_global_ranks
         self.cp_stream, self.cp_comm_type = cp_stream, cp_comm_type
+        self._shared_by = groups[0] if size > 1 else None
 
     def set_tensor_parallel_group(self, tp_group: Any) -> None:
         """Remember the group; heads arrive sharded."""
@@ -239,6 +246,7 @@ class SigmoidDotProductAttention(nn.Module):
             backend=self.backend,
             deterministic=self.deterministic,
             training=self.training,
+            cp_group=self._shared_by,
         )
 
 

@@ -112,14 +112,16 @@ def group_of(monkeypatch):
     return lambda size: {"size": size}
 
 
-@pytest.mark.parametrize("sizes", [2, [2, 1]])
-def test_context_parallelism_is_refused(sizes, group_of):
-    groups = [group_of(size) for size in sizes] if isinstance(sizes, list) else group_of(sizes)
-    module = SigmoidDotProductAttention(4, 8)
-    with pytest.raises(ValueError, match="cp_group has 2 ranks"):
-        module.set_context_parallel_group(groups, [0, 1], None)
-    with pytest.raises(ValueError, match="cp_group has 2 ranks"):
+def test_several_groups_for_one_sequence_are_refused(group_of):
+    groups = [group_of(2), group_of(1)]
+    with pytest.raises(ValueError, match="cp_group is 2 groups"):
         SigmoidDotProductAttention(4, 8, cp_group=groups)
+
+
+def test_another_order_of_chunks_is_refused(group_of):
+    module = SigmoidDotProductAttention(4, 8)
+    with pytest.raises(ValueError, match="load_balancing_strategy is 'no_load_balance'"):
+        module.set_context_parallel_group(group_of(2), [0, 1], None, load_balancing_strategy="no_load_balance")
 
 
 def test_a_group_of_one_rank_is_none(group_of):
