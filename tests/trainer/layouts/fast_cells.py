@@ -16,7 +16,7 @@ TWO = (
     # Every kind has values of its own, and the last stage one group of them more than the first.
     Cell(layout=ParallelLayout(pipeline=2), shape=ShapeRatio(width=2.0, depth=4.0)),
     Cell(data=2, pairs=True),
-    Cell(layout=ParallelLayout(tensor=2), micro=8, attention="sigmoid"),
+    Cell(layout=ParallelLayout(tensor=2), zero=0, micro=8, attention="sigmoid"),
     Cell(layout=ParallelLayout(tensor=2, sequence=True), zero=2, recompute="full", micro=8, attention="sigmoid"),
     Cell(layout=ParallelLayout(pipeline=2), shape=ShapeRatio(width=2.0, depth=4.0), attention="sigmoid"),
     Cell(layout=ParallelLayout(tensor=2, sequence=True), micro=8, precision="bf16"),
