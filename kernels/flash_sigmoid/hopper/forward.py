@@ -21,6 +21,10 @@ Not run on a GPU yet: see README.md.
 Shape legend: M queries of one group (64), N keys of a tile, D head dimension; B, S, H, T, G as in `launch`.
 """
 
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportReturnType=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportGeneralTypeIssues=false
+
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -31,14 +35,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from triptych.kernels.flash_sigmoid.device.sigmoid import BATCHED, BATCHED_SCALED, LOG2_E, TANH
+from triptych.kernels.flash_sigmoid.hopper.turns import M, place, visible_tiles
+from triptych.kernels.flash_sigmoid.hopper.weights import WEIGHT_SCALE, offset_of, weights
 
-M = gl.constexpr(64)
-"""Rows of one wgmma instruction, and queries of one group of warps."""
 REGISTERS_TO_SHARE = gl.constexpr(504)
 """Of three groups, per thread: 65536 registers among 384 threads, in eights."""
-WEIGHT_SCALE = gl.constexpr(32768.0)
-"""fp16 alone: weights of 1/n are subnormal there, or 0; times 2^15 they are normal numbers down to 2^-29."""
 copy_to_shared = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 """Its name in Triton 3.9, and in 3.6."""
 
@@ -115,48 +116,6 @@ def barriers(NUM: gl.constexpr, ARRIVALS: gl.constexpr) -> gl.shared_memory_desc
     for i in gl.static_range(NUM):
         mbarrier.init(made.index(i), count=ARRIVALS)
     return made
-
-
-@gluon.jit
-def place(turn: gl.tensor, plan: gl.tuple) -> gl.tuple:
-    """First query, row and head of a turn. Heads whose keys and values fit in the L2 cache together are worked on at
-    the same time, and the last queries, which have the most keys where the band is causal, first.
-    """
-    _, num_blocks, num_row_heads, heads_at_once, num_heads, _, _, _, _ = plan
-    first_head = turn // (num_blocks * heads_at_once) * heads_at_once
-    heads = gl.minimum(heads_at_once, num_row_heads - first_head)
-    within = turn - first_head * num_blocks
-    block = num_blocks - 1 - within // heads
-    row_head = first_head + within % heads
-    row = row_head // num_heads
-    return block * (2 * M), row, row_head - row * num_heads
-
-
-@gluon.jit
-def visible_tiles(
-    first_query: gl.tensor, plan: gl.tuple, N: gl.constexpr, HAS_LEFT: gl.constexpr, HAS_RIGHT: gl.constexpr
-) -> gl.tuple:
-    """Tiles [begin, end) that some query of 128 sees, at least one, and [full_begin, full_end) without the first of
-    them, of which every query sees every key. No negative number is divided: that would round towards 0.
-    """
-    _, _, _, _, _, num_keys, left, right, shift = plan
-    first = first_query + shift
-    last = first + 2 * M - 1
-    num_tiles = gl.cdiv(num_keys, N)
-    begin = 0
-    end = num_tiles
-    full_begin = 0
-    full_end = num_tiles
-    if HAS_LEFT:
-        begin = gl.minimum(gl.maximum(first - left, 0) // N, num_tiles - 1)
-        full_begin = gl.cdiv(gl.maximum(last - left, 0), N)
-    if HAS_RIGHT:
-        end = gl.minimum(gl.cdiv(gl.maximum(last + right + 1, 0), N), num_tiles)
-        full_end = gl.maximum(first + right + 1, 0) // N
-    end = gl.maximum(end, begin + 1)
-    full_begin = gl.minimum(gl.maximum(full_begin, begin + 1), end)
-    full_end = gl.minimum(gl.maximum(full_end, full_begin), end)
-    return begin, full_begin, full_end, end
 
 
 @gluon.jit
@@ -278,18 +237,6 @@ def attend(
 
 
 @gluon.jit
-def offset_of(
-    bias: gl.tuple, row: gl.tensor, head: gl.tensor, SIGMOID: gl.constexpr, HAS_BIAS: gl.constexpr
-) -> gl.tensor:
-    """What a head's bias adds to y."""
-    bias_ptr, bias_row, bias_head, _, offset = bias
-    if HAS_BIAS:
-        PER_LOGIT: gl.constexpr = 0.5 if SIGMOID == "tanh" else -LOG2_E
-        offset += PER_LOGIT * gl.load(bias_ptr + row * bias_row + head * bias_head)
-    return offset
-
-
-@gluon.jit
 def first_weights(
     rows: gl.shared_memory_descriptor,
     shared: gl.tuple,
@@ -367,44 +314,6 @@ def scores(rows: gl.shared_memory_descriptor, keys: gl.shared_memory_descriptor)
     nothing = gl.zeros([M, N], gl.float32, S_LAYOUT)
     transposed = keys.reshape([N, keys.shape[3]]).permute((1, 0))
     return warpgroup_mma(rows, transposed, nothing, use_acc=False, is_async=True)
-
-
-@gluon.jit
-def weights(
-    s: gl.tensor,
-    line: gl.tuple,
-    band: gl.tuple,
-    tile: gl.tensor,
-    DTYPE: gl.constexpr,
-    D: gl.constexpr,
-    SIGMOID: gl.constexpr,
-    HAS_LEFT: gl.constexpr,
-    HAS_RIGHT: gl.constexpr,
-) -> gl.tensor:
-    """P [M, N] as the left operand of the product with V, times WEIGHT_SCALE in fp16; 0 outside of the band. The layout
-    of an accumulator is that of an operand from registers: nothing moves between threads.
-    """
-    P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16]), 2)
-    y = gl.fma(s, line[0], line[1])
-    FOUR: gl.constexpr = "=f,=f,=f,=f,f,f,f,f"
-    if SIGMOID == "tanh":
-        p = gl.inline_asm_elementwise(TANH, "=f,f", [y], dtype=gl.float32, is_pure=True, pack=1)
-        if DTYPE == gl.float16:
-            p = p * WEIGHT_SCALE
-    elif DTYPE == gl.float16:
-        p = gl.inline_asm_elementwise(BATCHED_SCALED, FOUR, [y], dtype=gl.float32, is_pure=True, pack=4)
-    else:
-        p = gl.inline_asm_elementwise(BATCHED, FOUR, [y], dtype=gl.float32, is_pure=True, pack=4)
-    if HAS_LEFT or HAS_RIGHT:
-        first_position, left, right = band
-        i = first_position + gl.arange(0, s.shape[0], layout=gl.SliceLayout(1, s.type.layout))
-        j = tile * s.shape[1] + gl.arange(0, s.shape[1], layout=gl.SliceLayout(0, s.type.layout))
-        after = gl.expand_dims(j, 0) - gl.expand_dims(i, 1)
-        if HAS_RIGHT:
-            p = gl.where(after <= right, p, 0.0)
-        if HAS_LEFT:
-            p = gl.where(after >= -left, p, 0.0)
-    return gl.convert_layout(p.to(DTYPE), P_LAYOUT, assert_trivial=True)
 
 
 @gluon.jit

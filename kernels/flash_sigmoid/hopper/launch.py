@@ -14,7 +14,8 @@ from triton.experimental.gluon.language import NVMMASharedLayout
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from triptych.kernels.flash_sigmoid.device import launch as device
-from triptych.kernels.flash_sigmoid.hopper.forward import M, forward_kernel
+from triptych.kernels.flash_sigmoid.hopper.forward import forward_kernel
+from triptych.kernels.flash_sigmoid.hopper.turns import M
 from triptych.kernels.flash_sigmoid.problem import Problem, output_like
 
 QUERIES_PER_GROUP = M.value

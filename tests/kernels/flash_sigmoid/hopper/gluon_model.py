@@ -19,7 +19,11 @@ from ptx_model import run_assembly
 
 import triptych.kernels.flash_sigmoid.device.sigmoid as assembly
 import triptych.kernels.flash_sigmoid.hopper.forward as forward
+import triptych.kernels.flash_sigmoid.hopper.turns as turns
+import triptych.kernels.flash_sigmoid.hopper.weights as weights
 
+SOURCES = (turns, weights, forward)
+"""In the order in which they import each other."""
 NUM_ASSEMBLY_INPUTS = {"=f,f": 1, "=f,=f,=f,=f,f,f,f,f": 4}
 
 
@@ -298,12 +302,13 @@ def _store(pointer, value, mask):
 
 
 def load(model, faults):
-    """The kernel's source, executed against a model. faults: pieces of the source, and what they become."""
-    source = Path(forward.__file__).read_text()
+    """The kernel's sources, executed against a model. faults: pieces of a source, and what they become."""
+    sources = {module.__name__: Path(module.__file__).read_text() for module in SOURCES}
     for piece, replacement in faults.items():
-        if source.count(piece) != 1:
-            raise LookupError(f"{piece!r} stands {source.count(piece)} times in the kernel")
-        source = source.replace(piece, replacement)
+        holders = [name for name, source in sources.items() if source.count(piece) == 1]
+        if len(holders) != 1:
+            raise LookupError(f"{piece!r} does not stand exactly once in the kernel")
+        sources[holders[0]] = sources[holders[0]].replace(piece, replacement)
     gluon = SimpleNamespace(jit=lambda function: function, language=model.gl)
     constants = {name: getattr(value, "value", value) for name, value in vars(assembly).items()}
     modules = {
@@ -312,9 +317,12 @@ def load(model, faults):
         "triton.experimental.gluon.language.nvidia.hopper": model.hopper,
         assembly.__name__: SimpleNamespace(**constants),
     }
-    namespace = {"__builtins__": {**vars(builtins), "__import__": lambda name, *_: modules[name]}, "__name__": "kernel"}
-    exec(compile(source, forward.__file__, "exec"), namespace)
-    return namespace["forward_kernel"]
+    built_in = {**vars(builtins), "__import__": lambda name, *_: modules[name]}
+    for module in SOURCES:
+        namespace = {"__builtins__": built_in, "__name__": module.__name__}
+        exec(compile(sources[module.__name__], module.__file__, "exec"), namespace)
+        modules[module.__name__] = SimpleNamespace(**namespace)
+    return modules[forward.__name__].forward_kernel
 
 
 def launch(arguments, num_programs, seed, late_copies, faults):

@@ -156,5 +156,5 @@ def test_a_deadlock_is_an_error_at_once():
             key,
             value,
             problem_of(query, key, Band()),
-            faults={"mbarrier.wait(query_full.index(GROUP), num_queries & 1)": "mbarrier.wait(turns.index(GROUP), 0)"},
+            faults={"mbarrier.wait(query_full.index(GROUP), done & 1)": "mbarrier.wait(turns.index(GROUP), 0)"},
         )
