@@ -7,7 +7,7 @@ import torch
 
 from triptych.kernels.flash_sigmoid.bench.accuracy import errors, reference_rows, weight_errors
 from triptych.kernels.flash_sigmoid.bench.cases import Shape
-from triptych.kernels.flash_sigmoid.bench.contenders import CONTENDERS, Contender, contender, draw
+from triptych.kernels.flash_sigmoid.bench.contenders import CONTENDERS, Contender, _compiled_flex, contender, draw
 from triptych.kernels.flash_sigmoid.problem import CAUSAL, Band
 from triptych.kernels.flash_sigmoid.reference import reference_attention
 
@@ -91,6 +91,17 @@ def test_peers_compute_what_they_are_named_for(name, causal):
         weights = (scores - math.log(shape.length)).sigmoid() * visible
     want = torch.einsum("bhst,bthd->bshd", weights, value)
     torch.testing.assert_close(CONTENDERS[name].call(query, key, value, shape), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_softmax_of_log_sigma_times_its_sum_is_sigma(causal, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    _compiled_flex.cache_clear()
+    shape = shape_of(causal)
+    query, key, value, _ = draw(shape, CPU)
+    got = CONTENDERS["flex sigmoid"].call(query, key, value, shape)
+    _compiled_flex.cache_clear()
+    torch.testing.assert_close(got.double(), oracle(query, key, value, shape), rtol=1e-4, atol=1e-5)
 
 
 def test_who_holds_all_scores_is_not_tried_at_length():
