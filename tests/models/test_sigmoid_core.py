@@ -1,6 +1,5 @@
 """The core attention by itself: formats, masks, options of megatron's configuration, and what it refuses."""
 
-import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -234,10 +233,17 @@ def test_recomputing_the_core_attention_is_warned_of(groups):
         build(groups, recompute_granularity="selective", recompute_modules=["core_attn"])
 
 
-def test_without_recomputation_nothing_is_warned_of(groups):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="sigmoid attention")
-        build(groups)
+def test_without_recomputation_nothing_is_warned_of(groups, recwarn):
+    build(groups)
+    assert [each for each in recwarn if "sigmoid attention" in str(each.message)] == []
+
+
+def test_a_ranks_own_mask_is_read_under_context_parallelism(groups):
+    """On a group of one, whose part is the whole."""
+    core, split = (build(groups, mask_type=AttnMaskType.padding, options={"bias": -1.0}) for _ in range(2))
+    split.cp_group = groups.collection.tp
+    inputs, masked = [x[:8] for x in tensors()], of_keys(4, 7)[..., :8]
+    torch.testing.assert_close(split(*inputs, masked), core(*inputs, masked))
 
 
 def test_packed_sequences_are_not_split_over_ranks(groups):
