@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, grid: Grid | None = None) -> No
     grid = _narrowed(grid or GRIDS[options.device], options)
     records = list(_measured(grid, options.device, started, 60 * options.minutes))
     command = shlex.join(["python", "-m", "triptych.kernels.flash_sigmoid.benchmark", *given])
-    found = document(records, grid, options.device, command=command, commit=options.commit)
+    found = document(records, grid, options.device, command=command, commit=options.commit, note=options.note)
     if options.out:
         _write(found, options.out, options.name or _slug(found["hardware"]["device"]))
     print(markdown(found))
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder for the JSON, table and picture")
     parser.add_argument("--name", help="of these files, instead of the device and the time")
     parser.add_argument("--commit", default="unknown", help="of the code")
+    parser.add_argument("--note", default="", help="what else a reader must know")
     parser.add_argument("--ours", help="kernels, with commas, instead of the device's")
     parser.add_argument("--lengths", type=int, nargs="+", help="instead of the device's")
     parser.add_argument("--head-dims", type=int, nargs="+", help="instead of the device's")

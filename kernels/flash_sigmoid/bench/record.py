@@ -18,8 +18,10 @@ from triptych.kernels.flash_sigmoid.bench.running import Record
 _PACKAGES = ("torch", "triton", "nvidia-cudnn-cu13", "numpy")
 
 
-def document(records: Sequence[Record], grid: Grid, device: str, *, command: str, commit: str) -> dict[str, Any]:
-    """All of it, ready for JSON."""
+def document(
+    records: Sequence[Record], grid: Grid, device: str, *, command: str, commit: str, note: str = ""
+) -> dict[str, Any]:
+    """All of it, ready for JSON. note: what else a reader must know, such as that the machine was shared."""
     return {
         "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
@@ -27,6 +29,7 @@ def document(records: Sequence[Record], grid: Grid, device: str, *, command: str
         "hardware": hardware(device),
         "versions": versions(),
         "convention": CONVENTION,
+        "note": note,
         "ours": list(grid.ours),
         "peers": list(grid.peers),
         "goal_shape": asdict(grid.goal_shape),

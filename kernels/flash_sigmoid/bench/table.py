@@ -33,7 +33,8 @@ def _head(found: Mapping[str, Any]) -> list[str]:
         f"- hardware: {hardware}\n- versions: {versions}\n- operations: {found['convention']}\n"
         f"- large matrix product in the same run: {product}\n"
         f"- left out when time was up: {num_left_out(found)} of {len(found['records'])} measurements\n"
-        "- columns with x: how many times as fast as that peer, median over rounds in which they take turns",
+        "- columns with x: how many times as fast as that peer, median over rounds in which they take turns"
+        + (f"\n- {found['note']}" if found["note"] else ""),
     ]
 
 

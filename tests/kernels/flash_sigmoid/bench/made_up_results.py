@@ -29,6 +29,7 @@ def made_up_document(records, device="MADE UP"):
         "hardware": {"device": device, "multiprocessors": 1},
         "versions": {"torch": "made up", "triton": None},
         "convention": CONVENTION,
+        "note": "a made up note",
         "ours": ["triton", "gluon", "triton tanh"],
         "peers": ["sdpa flash", "sdpa cudnn"],
         "goal_shape": {
