@@ -92,7 +92,8 @@ def compared(case, attention=sigmoid_attention, seed=0):
 
 
 def relative_norm(x, truth):
-    return float((x.double() - truth.double()).norm() / truth.double().norm().clamp(min=1e-30))
+    x, truth = x.detach().double(), truth.detach().double()
+    return float((x - truth).norm() / truth.norm().clamp(min=1e-30))
 
 
 def worst_allowed(truth, unfused, dtype):

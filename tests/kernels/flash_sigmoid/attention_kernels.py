@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from triptych.kernels.flash_sigmoid import attention as attention_module
 from triptych.kernels.flash_sigmoid import operator
@@ -19,8 +20,16 @@ def interpreted_launcher():
     return launcher()
 
 
+@pytest.fixture
+def poisoned_memory():
+    """What is allocated and not filled is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture(params=["blocked", "triton"])
-def attention(request, monkeypatch):
+def attention(request, monkeypatch, poisoned_memory):
     if request.param == "triton":
         pytest.importorskip("triton")
         monkeypatch.setattr(operator, "_implementation", lambda kernel: interpreted_launcher())
