@@ -297,6 +297,8 @@ def _add_to_keys(
     HAS_RIGHT: tl.constexpr,
     HAS_SLOPES: tl.constexpr,
     HAS_NORMS: tl.constexpr,
+    HAS_DK: tl.constexpr,
+    HAS_DV: tl.constexpr,
     SIGMOID: tl.constexpr,
     WEIGHT_SCALE: tl.constexpr,
     INTERPRETED: tl.constexpr,
@@ -312,6 +314,13 @@ def _add_to_keys(
         if D1 > 0:
             query1 = load_tile(query, query_stride, start, num_queries, D, D0, D1, BLOCK_QUERIES, PARTIAL, INTERPRETED)
             y = tl.dot(key1, tl.trans(query1), y, input_precision="ieee")
+        grad0 = load_tile(grad, grad_stride, start, num_queries, E, 0, E0, BLOCK_QUERIES, PARTIAL, INTERPRETED)
+        if E1 > 0:
+            grad1 = load_tile(grad, grad_stride, start, num_queries, E, E0, E1, BLOCK_QUERIES, PARTIAL, INTERPRETED)
+        if HAS_DK:  # before sigma, so that the tensor cores work meanwhile
+            dp = tl.dot(value0, tl.trans(grad0), input_precision="ieee")
+            if E1 > 0:
+                dp = tl.dot(value1, tl.trans(grad1), dp, input_precision="ieee")
         y = tl.fma(y, factor, offset)
         columns = start + tl.arange(0, BLOCK_QUERIES)
         if HAS_SLOPES:
@@ -319,20 +328,18 @@ def _add_to_keys(
         p = sigmoid_of(y, SIGMOID, WEIGHT_SCALE, INTERPRETED)
         if PARTIAL and (HAS_LEFT or HAS_RIGHT):
             p = tl.where(visible(positions, columns, left, right, HAS_LEFT, HAS_RIGHT), p, 0.0)
-        weights = rounded(p, kind, INTERPRETED)
-        grad0 = load_tile(grad, grad_stride, start, num_queries, E, 0, E0, BLOCK_QUERIES, PARTIAL, INTERPRETED)
-        dv0 = tl.dot(weights, grad0, dv0, input_precision="ieee")
-        dp = tl.dot(value0, tl.trans(grad0), input_precision="ieee")
-        if E1 > 0:
-            grad1 = load_tile(grad, grad_stride, start, num_queries, E, E0, E1, BLOCK_QUERIES, PARTIAL, INTERPRETED)
-            dv1 = tl.dot(weights, grad1, dv1, input_precision="ieee")
-            dp = tl.dot(value1, tl.trans(grad1), dp, input_precision="ieee")
-        if HAS_NORMS:
-            dp = dp * inverse
-        ds = rounded(slope_of(p, WEIGHT_SCALE) * dp, kind, INTERPRETED)
-        dk0 = tl.dot(ds, query0, dk0, input_precision="ieee")
-        if D1 > 0:
-            dk1 = tl.dot(ds, query1, dk1, input_precision="ieee")
+        if HAS_DV:
+            weights = rounded(p, kind, INTERPRETED)
+            dv0 = tl.dot(weights, grad0, dv0, input_precision="ieee")
+            if E1 > 0:
+                dv1 = tl.dot(weights, grad1, dv1, input_precision="ieee")
+        if HAS_DK:
+            if HAS_NORMS:
+                dp = dp * inverse
+            ds = rounded(slope_of(p, WEIGHT_SCALE) * dp, kind, INTERPRETED)
+            dk0 = tl.dot(ds, query0, dk0, input_precision="ieee")
+            if D1 > 0:
+                dk1 = tl.dot(ds, query1, dk1, input_precision="ieee")
     return dk0, dk1, dv0, dv1
 
 
@@ -395,6 +402,8 @@ def key_gradient(
     HAS_BIAS: tl.constexpr,
     HAS_SLOPES: tl.constexpr,
     HAS_NORMS: tl.constexpr,
+    HAS_DK: tl.constexpr,
+    HAS_DV: tl.constexpr,
     HAS_LEFT: tl.constexpr,
     HAS_RIGHT: tl.constexpr,
     SIGMOID: tl.constexpr,
@@ -402,7 +411,7 @@ def key_gradient(
     WEIGHT_SCALE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ) -> None:
-    """dK and dV. all_heads and the programs' heads are those of keys, each of which loops over its group of queries."""
+    """dK and dV, or one of them. all_heads and the programs' heads are those of keys; each loops over its group's queries."""
     num_groups = num_heads // HEADS_PER_GROUP
     group_of_all, tile = place(all_heads, num_tiles, heads_at_once, HAS_LEFT and not HAS_RIGHT)
     segment, group = group_of_all // num_groups, group_of_all % num_groups
@@ -452,25 +461,27 @@ def key_gradient(
                 dk0, dk1, dv0, dv1, key0, key1, value0, value1, query_base, grad_base, query_position * UNIT,
                 grad_position * UNIT, begin, tl.minimum(full_begin, end), num_queries, positions, right, left,
                 factor, offset, slope, inverse, D, E, D0, D1, E0, E1, BLOCK_QUERIES, HAS_RIGHT, HAS_LEFT, HAS_SLOPES,
-                HAS_NORMS, SIGMOID, WEIGHT_SCALE, INTERPRETED, True,
+                HAS_NORMS, HAS_DK, HAS_DV, SIGMOID, WEIGHT_SCALE, INTERPRETED, True,
             )  # fmt: skip
         dk0, dk1, dv0, dv1 = _add_to_keys(
             dk0, dk1, dv0, dv1, key0, key1, value0, value1, query_base, grad_base, query_position * UNIT,
             grad_position * UNIT, full_begin, full_end, num_queries, positions, right, left,
             factor, offset, slope, inverse, D, E, D0, D1, E0, E1, BLOCK_QUERIES, HAS_RIGHT, HAS_LEFT, HAS_SLOPES,
-            HAS_NORMS, SIGMOID, WEIGHT_SCALE, INTERPRETED, False,
+            HAS_NORMS, HAS_DK, HAS_DV, SIGMOID, WEIGHT_SCALE, INTERPRETED, False,
         )  # fmt: skip
         dk0, dk1, dv0, dv1 = _add_to_keys(
             dk0, dk1, dv0, dv1, key0, key1, value0, value1, query_base, grad_base, query_position * UNIT,
             grad_position * UNIT, tl.maximum(full_begin, full_end), end, num_queries, positions, right, left,
             factor, offset, slope, inverse, D, E, D0, D1, E0, E1, BLOCK_QUERIES, HAS_RIGHT, HAS_LEFT, HAS_SLOPES,
-            HAS_NORMS, SIGMOID, WEIGHT_SCALE, INTERPRETED, True,
+            HAS_NORMS, HAS_DK, HAS_DV, SIGMOID, WEIGHT_SCALE, INTERPRETED, True,
         )  # fmt: skip
-    by = scale / (WEIGHT_SCALE * inverse)
-    store_tile(dk, dk_position * UNIT, start, num_keys, dk0 * by, D, 0, D0, BLOCK_KEYS, INTERPRETED)
-    if D1 > 0:
-        store_tile(dk, dk_position * UNIT, start, num_keys, dk1 * by, D, D0, D1, BLOCK_KEYS, INTERPRETED)
-    by_value: tl.constexpr = 1.0 / WEIGHT_SCALE
-    store_tile(dv, dv_position * UNIT, start, num_keys, dv0 * by_value, E, 0, E0, BLOCK_KEYS, INTERPRETED)
-    if E1 > 0:
-        store_tile(dv, dv_position * UNIT, start, num_keys, dv1 * by_value, E, E0, E1, BLOCK_KEYS, INTERPRETED)
+    if HAS_DK:
+        by = scale / (WEIGHT_SCALE * inverse)
+        store_tile(dk, dk_position * UNIT, start, num_keys, dk0 * by, D, 0, D0, BLOCK_KEYS, INTERPRETED)
+        if D1 > 0:
+            store_tile(dk, dk_position * UNIT, start, num_keys, dk1 * by, D, D0, D1, BLOCK_KEYS, INTERPRETED)
+    if HAS_DV:
+        by_value: tl.constexpr = 1.0 / WEIGHT_SCALE
+        store_tile(dv, dv_position * UNIT, start, num_keys, dv0 * by_value, E, 0, E0, BLOCK_KEYS, INTERPRETED)
+        if E1 > 0:
+            store_tile(dv, dv_position * UNIT, start, num_keys, dv1 * by_value, E, E0, E1, BLOCK_KEYS, INTERPRETED)

@@ -32,6 +32,30 @@ from triptych.kernels.flash_sigmoid.device.tiles import (
 
 
 @triton.jit
+def _scores(
+    query0: tl.tensor,
+    query1: tl.tensor,
+    key: tl.tensor,
+    key_stride: tl.tensor,
+    start: tl.tensor,
+    limit: tl.tensor,
+    D: tl.constexpr,
+    D0: tl.constexpr,
+    D1: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr,
+    CHECKED: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+) -> tl.tensor:
+    """Q K^T with the tile of keys from `start` on."""
+    key0 = load_tile(key, key_stride, start, limit, D, 0, D0, BLOCK_KEYS, CHECKED, INTERPRETED)
+    y = tl.dot(query0, tl.trans(key0), input_precision="ieee")
+    if D1 > 0:
+        key1 = load_tile(key, key_stride, start, limit, D, D0, D1, BLOCK_KEYS, CHECKED, INTERPRETED)
+        y = tl.dot(query1, tl.trans(key1), y, input_precision="ieee")
+    return y
+
+
+@triton.jit
 def _add_tiles(
     out0: tl.tensor,
     out1: tl.tensor,
@@ -56,6 +80,7 @@ def _add_tiles(
     D1: tl.constexpr,
     E0: tl.constexpr,
     E1: tl.constexpr,
+    BLOCK_QUERIES: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
     HAS_LEFT: tl.constexpr,
     HAS_RIGHT: tl.constexpr,
@@ -64,15 +89,23 @@ def _add_tiles(
     WEIGHT_SCALE: tl.constexpr,
     INTERPRETED: tl.constexpr,
     PARTIAL: tl.constexpr,
+    AHEAD: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """out + P V over the keys begin .. end. PARTIAL: some pairs may be invisible, and keys beyond the last be met."""
+    """out + P V over the keys begin .. end. PARTIAL: some pairs may be invisible, and keys beyond the last be met. AHEAD:
+    the scores of a tile are computed while the weights of the one before are, of the last tile twice.
+    """
     kind: tl.constexpr = value.dtype.element_ty
+    y = tl.full([BLOCK_QUERIES, BLOCK_KEYS], 0.0, tl.float32)
+    if AHEAD:
+        y = _scores(query0, query1, key, key_stride, begin, end, D, D0, D1, BLOCK_KEYS, True, INTERPRETED)
     for start in tl.range(begin, end, BLOCK_KEYS):
-        key0 = load_tile(key, key_stride, start, num_keys, D, 0, D0, BLOCK_KEYS, PARTIAL, INTERPRETED)
-        y = tl.dot(query0, tl.trans(key0), input_precision="ieee")
-        if D1 > 0:
-            key1 = load_tile(key, key_stride, start, num_keys, D, D0, D1, BLOCK_KEYS, PARTIAL, INTERPRETED)
-            y = tl.dot(query1, tl.trans(key1), y, input_precision="ieee")
+        if AHEAD:
+            ahead = tl.minimum(start + BLOCK_KEYS, end - BLOCK_KEYS)
+            following = _scores(
+                query0, query1, key, key_stride, ahead, num_keys, D, D0, D1, BLOCK_KEYS, False, INTERPRETED
+            )
+        else:
+            y = _scores(query0, query1, key, key_stride, start, num_keys, D, D0, D1, BLOCK_KEYS, PARTIAL, INTERPRETED)
         y = tl.fma(y, factor, offset)
         columns = start + tl.arange(0, BLOCK_KEYS)
         if HAS_SLOPES:
@@ -86,6 +119,8 @@ def _add_tiles(
         if E1 > 0:
             value1 = load_tile(value, value_stride, start, num_keys, E, E0, E1, BLOCK_KEYS, PARTIAL, INTERPRETED)
             out1 = tl.dot(p, value1, out1, input_precision="ieee")
+        if AHEAD:
+            y = following
     return out0, out1
 
 
@@ -141,6 +176,7 @@ def forward_kernel(
     E1: tl.constexpr,
     BLOCK_QUERIES: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
+    SCORES_AHEAD: tl.constexpr,
     UNIT: tl.constexpr,
     HEADS_PER_GROUP: tl.constexpr,
     HAS_TABLE: tl.constexpr,
@@ -198,18 +234,18 @@ def forward_kernel(
     if HAS_LEFT:
         out0, out1 = _add_tiles(
             out0, out1, query0, query1, key, value, key_stride, value_stride, begin, tl.minimum(full_begin, end),
-            num_keys, positions, left, right, factor, offset, slope, D, E, D0, D1, E0, E1, BLOCK_KEYS,
-            HAS_LEFT, HAS_RIGHT, HAS_SLOPES, SIGMOID, WEIGHT_SCALE, INTERPRETED, True,
+            num_keys, positions, left, right, factor, offset, slope, D, E, D0, D1, E0, E1, BLOCK_QUERIES, BLOCK_KEYS,
+            HAS_LEFT, HAS_RIGHT, HAS_SLOPES, SIGMOID, WEIGHT_SCALE, INTERPRETED, True, False,
         )  # fmt: skip
     out0, out1 = _add_tiles(
         out0, out1, query0, query1, key, value, key_stride, value_stride, full_begin, full_end,
-        num_keys, positions, left, right, factor, offset, slope, D, E, D0, D1, E0, E1, BLOCK_KEYS,
-        HAS_LEFT, HAS_RIGHT, HAS_SLOPES, SIGMOID, WEIGHT_SCALE, INTERPRETED, False,
+        num_keys, positions, left, right, factor, offset, slope, D, E, D0, D1, E0, E1, BLOCK_QUERIES, BLOCK_KEYS,
+        HAS_LEFT, HAS_RIGHT, HAS_SLOPES, SIGMOID, WEIGHT_SCALE, INTERPRETED, False, SCORES_AHEAD > 0,
     )  # fmt: skip
     out0, out1 = _add_tiles(
         out0, out1, query0, query1, key, value, key_stride, value_stride, tl.maximum(full_begin, full_end), end,
-        num_keys, positions, left, right, factor, offset, slope, D, E, D0, D1, E0, E1, BLOCK_KEYS,
-        HAS_LEFT, HAS_RIGHT, HAS_SLOPES, SIGMOID, WEIGHT_SCALE, INTERPRETED, True,
+        num_keys, positions, left, right, factor, offset, slope, D, E, D0, D1, E0, E1, BLOCK_QUERIES, BLOCK_KEYS,
+        HAS_LEFT, HAS_RIGHT, HAS_SLOPES, SIGMOID, WEIGHT_SCALE, INTERPRETED, True, False,
     )  # fmt: skip
     stride = out_position * UNIT
     unscale: tl.constexpr = 1.0 / WEIGHT_SCALE

@@ -92,7 +92,8 @@ class Launcher:
             call, partial = query_gradient_call(grad, query, key, value, dq, norms, problem, self.kernels, schedule)
             call.run()
             schedule = self._schedule("key_gradient", query, value)
-            key_gradient_call(grad, query, key, value, dk, dv, norms, problem, self.kernels, schedule).run()
+            for call in key_gradient_calls(grad, query, key, value, dk, dv, norms, problem, self.kernels, schedule):
+                call.run()
         if problem.bias_NH is None or partial is None:
             return dq, dk, dv, None
         return dq, dk, dv, partial.sum(1).view(problem.bias_NH.shape)
@@ -137,8 +138,7 @@ def forward_call(
 ) -> Call:
     """out: what the call fills in."""
     large = {"query": query, "key": key, "value": value, "out": out}
-    arguments = _arguments(large, problem, kernels, schedule)
-    del arguments["HAS_NORMS"]
+    arguments = _arguments(large, problem, kernels, schedule) | {"SCORES_AHEAD": schedule.scores_ahead}
     tiles = _programs(
         query.shape[2], problem.max_query_length, schedule.block_queries, problem.max_key_length, arguments
     )
@@ -168,7 +168,7 @@ def query_gradient_call(
     return _call(kernels.query_gradient, arguments | tiles | {"partial_dbias": partial}, schedule), partial
 
 
-def key_gradient_call(
+def key_gradient_calls(
     grad: Tensor,
     query: Tensor,
     key: Tensor,
@@ -179,14 +179,18 @@ def key_gradient_call(
     problem: Problem,
     kernels: Kernels,
     schedule: Schedule,
-) -> Call:
-    """dk, dv: what the call fills in."""
+) -> list[Call]:
+    """dk, dv: what the calls fill in, dV first if there are two."""
     large = {"grad": grad, "query": query, "key": key, "value": value, "dk": dk, "dv": dv}
     arguments = _arguments(large, problem, kernels, schedule) | {"norms": norms, "HAS_NORMS": norms is not None}
     per_group = query.shape[2] // key.shape[2]
     others = problem.max_query_length * per_group
     tiles = _programs(key.shape[2], problem.max_key_length, schedule.block_keys, others, arguments)
-    return _call(kernels.key_gradient, arguments | tiles, schedule)
+    passes = [(False, True), (True, False)] if schedule.num_passes == 2 else [(True, True)]
+    return [
+        _call(kernels.key_gradient, arguments | tiles | {"HAS_DK": has_dk, "HAS_DV": has_dv}, schedule)
+        for has_dk, has_dv in passes
+    ]
 
 
 def norms_call(
@@ -258,7 +262,6 @@ def _arguments(large: Mapping[str, Tensor], problem: Problem, kernels: Kernels, 
         "HEADS_PER_GROUP": query.shape[2] // max(key.shape[2], 1),
         "HAS_LEFT": problem.left != UNBOUNDED,
         "HAS_RIGHT": problem.right != UNBOUNDED,
-        "HAS_NORMS": False,
         "SIGMOID": sigmoid,
         "LOGIT": _LOGIT[sigmoid],
         "WEIGHT_SCALE": FP16_WEIGHT_SCALE if query.dtype == torch.float16 else 1.0,

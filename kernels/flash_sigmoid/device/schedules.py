@@ -8,12 +8,17 @@ Direction = Literal["forward", "query_gradient", "key_gradient"]
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Schedule:
-    """block_queries, block_keys: a tile of scores. num_stages: tiles in flight, the one in use included."""
+    """block_queries, block_keys: a tile of scores. num_stages: tiles in flight, the one in use included. scores_ahead:
+    in the forward pass, tiles of scores computed while weights are, 0 or 1. num_passes: 2 computes dV and dK one after
+    the other, and the scores twice, where accumulators of both leave no registers.
+    """
 
     block_queries: int
     block_keys: int
     num_warps: int
     num_stages: int
+    scores_ahead: int = 0
+    num_passes: int = 1
 
 
 def schedule_for(direction: Direction, head_dim: int, num_bytes: int, arch: int) -> Schedule:

@@ -3,7 +3,7 @@
 import torch
 
 from triptych.kernels.compilation import compile_for
-from triptych.kernels.flash_sigmoid.device.launch import Kernels, forward_call, key_gradient_call, query_gradient_call
+from triptych.kernels.flash_sigmoid.device.launch import Kernels, forward_call, key_gradient_calls, query_gradient_call
 from triptych.kernels.flash_sigmoid.device.schedules import schedule_for
 from triptych.kernels.flash_sigmoid.problem import Problem
 
@@ -50,7 +50,7 @@ def call_of(
         return forward_call(query, key, value, grad, problem, kernels, schedule)
     if direction == "query_gradient":
         return query_gradient_call(grad, query, key, value, query, norms, problem, kernels, schedule)[0]
-    return key_gradient_call(grad, query, key, value, key, value, norms, problem, kernels, schedule)
+    return key_gradient_calls(grad, query, key, value, key, value, norms, problem, kernels, schedule)[-1]
 
 
 def resources_of(call, arch):

@@ -36,11 +36,18 @@ def interpreted(kernel, kind=Interpreted):
     return kind(copy)
 
 
-def launcher(block_queries=32, block_keys=32):
+def launcher(block_queries=32, block_keys=32, scores_ahead=1, num_passes=1):
     """The kernels interpreted, with the same small tiles in every direction."""
     compiled = Kernels()
     names = (*DIRECTIONS, "largest_norms")
-    schedule = Schedule(block_queries=block_queries, block_keys=block_keys, num_warps=4, num_stages=2)
+    schedule = Schedule(
+        block_queries=block_queries,
+        block_keys=block_keys,
+        num_warps=4,
+        num_stages=2,
+        scores_ahead=scores_ahead,
+        num_passes=num_passes,
+    )
     return Launcher(
         kernels=Kernels(**{name: interpreted(getattr(compiled, name)) for name in names}),
         schedules=dict.fromkeys(DIRECTIONS, schedule),

@@ -18,7 +18,7 @@ EVERYTHING = Band()
 
 @dataclass(kw_only=True)
 class Case:
-    """shapes: queries, keys, heads, key-value heads, D, E."""
+    """A call. blocks: queries and keys of a tile, and what else the launcher takes."""
 
     queries: int = 40
     keys: int = 40
@@ -34,7 +34,7 @@ class Case:
     segments: object = None
     scale: float = 0.3
     sigmoid: str = "accurate"
-    blocks: tuple[int, int] = (32, 32)
+    blocks: tuple[int, ...] = (32, 32)
 
     def tensors(self, seed=0):
         """query, key, value and the gradient of the output, each a normal sample."""

@@ -75,6 +75,11 @@ def test_distances_count_whole(slopes, band):
     assert_right(Case(slopes=slopes, rows=2, queries=20, keys=45, band=band))
 
 
+@pytest.mark.parametrize("blocks", [(16, 16, 0, 1), (16, 16, 0, 2), (16, 16, 1, 2)], ids=str)
+def test_schedules_compute_the_same(blocks):
+    assert_right(Case(heads=2, groups=1, queries=50, keys=70, head_dim=24, value_dim=40, band=CAUSAL, blocks=blocks))
+
+
 def test_tanh_is_the_same_function():
     assert_right(Case(sigmoid="tanh", band=CAUSAL))
 
