@@ -51,7 +51,7 @@ def triton_reason(facts: CallFacts) -> str | None:
     """Why the Triton kernels cannot run, or None."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if facts.device != "cuda" and not (facts.device == "cpu" and triton_interprets()):
+    if facts.device != "cuda":
         return f"it runs on CUDA, and the tensors are on {facts.device}"
     if facts.capability is not None and facts.capability < MIN_CAPABILITY:
         return f"it needs compute capability 8.0, and the device has {_dotted(facts.capability)}"
@@ -113,14 +113,6 @@ def choose_kernel(
         reasons.append(f"{name} cannot run here: {reason}")
     mend = "leave `kernel` out, or change what it names" if kernel else "change what they name"
     raise ValueError(f"{', and '.join(reasons)}; {mend}")
-
-
-@torch.compiler.assume_constant_result
-def triton_interprets() -> bool:
-    """Whether Triton runs kernels in its interpreter, on the CPU (TRITON_INTERPRET=1)."""
-    from triton import knobs
-
-    return bool(knobs.runtime.interpret)
 
 
 def _gluon_refusal(query: Tensor, key: Tensor, value: Tensor, problem: Problem) -> str | None:

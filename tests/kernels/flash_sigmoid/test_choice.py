@@ -35,19 +35,10 @@ def without_triton(monkeypatch):
 
 
 @pytest.fixture
-def interpreter():
-    knobs = pytest.importorskip("triton").knobs
-    with knobs.runtime.scope():
-        knobs.runtime.interpret = True
-        yield
-
-
-@pytest.fixture
-def no_interpreter():
-    knobs = pytest.importorskip("triton").knobs
-    with knobs.runtime.scope():
-        knobs.runtime.interpret = False
-        yield
+def on_hopper(monkeypatch):
+    """`on_hopper(**facts)`: calls look as if their tensors lay on such a GPU."""
+    pytest.importorskip("triton")
+    return lambda **facts: monkeypatch.setattr(choice, "facts_of", lambda *_: replace(HOPPER, **facts))
 
 
 @pytest.mark.parametrize("head_dims", [(16, 16), (72, 72), (192, 128), (256, 256)])
@@ -70,12 +61,9 @@ def test_triton_says_why_not(changes, says):
     assert says in choice.triton_reason(replace(HOPPER, **changes))
 
 
-def test_triton_is_refused_on_the_cpu(no_interpreter):
+def test_triton_is_refused_on_the_cpu():
+    pytest.importorskip("triton")
     assert choice.triton_reason(ON_CPU) == "it runs on CUDA, and the tensors are on cpu"
-
-
-def test_triton_runs_on_the_cpu_in_its_interpreter(interpreter):
-    assert choice.triton_reason(ON_CPU) is None
 
 
 @pytest.mark.parametrize("kernel", ["triton", "gluon"])
@@ -105,25 +93,32 @@ def test_gluon_is_never_chosen_by_itself():
     assert choice.AUTOMATIC == ("triton", "blocked")
 
 
-def test_the_cpu_gets_the_blocked_kernel(no_interpreter):
+def test_a_gpu_gets_triton(on_hopper):
+    on_hopper()
+    assert choose_kernel(*call()) == "triton"
+
+
+def test_the_cpu_gets_the_blocked_kernel():
     assert choose_kernel(*call()) == "blocked"
 
 
-def test_what_triton_cannot_do_goes_to_the_blocked_kernel(interpreter):
-    assert choose_kernel(*call(head_dim=264)) == "blocked"
+def test_what_triton_cannot_do_goes_to_the_blocked_kernel(on_hopper):
+    on_hopper(head_dims=(264, 64))
+    assert choose_kernel(*call()) == "blocked"
 
 
-def test_a_kernel_that_is_given_is_taken(interpreter):
+def test_a_kernel_that_is_given_is_taken(on_hopper):
+    on_hopper()
     assert [choose_kernel(*call(), kernel=name) for name in ("triton", "blocked")] == ["triton", "blocked"]
 
 
 @pytest.mark.parametrize("kernel", ["triton", "gluon"])
-def test_a_kernel_that_is_given_and_cannot_run_is_refused(kernel, no_interpreter):
+def test_a_kernel_that_is_given_and_cannot_run_is_refused(kernel):
     with pytest.raises(ValueError, match=f"^{kernel} cannot run here: .* on cpu; leave `kernel` out"):
         choose_kernel(*call(), kernel=kernel)
 
 
-def test_where_none_can_run_every_reason_is_told(no_interpreter):
+def test_where_none_can_run_every_reason_is_told():
     with pytest.raises(ValueError, match=r"^triton cannot run here: .*, and blocked cannot run here: .*; "):
         choose_kernel(*call(sigmoid="tanh"))
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from triptych.kernels.flash_sigmoid.problem import Band
 from triptych.kernels.flash_sigmoid.reference import reference_attention
 from triptych.models.attention.transformer_engine.dot_product_attention import SigmoidDotProductAttention
+from triptych.models.attention.transformer_engine.formats import Lengths
 
 HEADS, GROUPS, DIM, DIM_V = 4, 2, 8, 6
 BIAS = -1.25
@@ -234,6 +235,34 @@ def test_packed_sequences(mask_type, gaps):
 def test_packed_sequences_with_their_lengths_given():
     lengths = {"max_seqlen_q": 9, "max_seqlen_kv": 9, "pad_between_seqs": True}
     assert_padding_is_zero(*run_thd("padding_causal", (1, 2, 3, 0), **lengths))
+
+
+@pytest.mark.parametrize("lengths", [{}, {"max_seqlen_q": 9, "max_seqlen_kv": 9}], ids=["found", "given"])
+def test_n_of_packed_sequences_is_that_of_the_longest(lengths):
+    pieces = drawn([(q, k, k) for q, k in RAGGED])
+    layers, _ = packed(pieces, (1, 0, 2, 0))
+    running = {"cu_seqlens_q": sums(QUERIES), "cu_seqlens_kv": sums(KEYS)}
+    running |= {f"{name}_padded": value + sums((1, 0, 2, 0)) for name, value in running.items()}
+    modules = [
+        SigmoidDotProductAttention(HEADS, (DIM, DIM_V), GROUPS, qkv_format="thd", attn_mask_type="padding", bias=bias)
+        for bias in ("-log n", -math.log(max(KEYS)))
+    ]
+    outs = [module(*layers, **running, **lengths) for module in modules]
+    assert torch.equal(*outs)
+
+
+def test_bounds_of_lengths_are_the_longest_ones():
+    segments = Lengths(
+        attention_mask=None,
+        cu_seqlens_q=sums(QUERIES),
+        cu_seqlens_kv=sums((7, 12, 4, 3)),
+        cu_seqlens_q_padded=None,
+        cu_seqlens_kv_padded=None,
+        max_seqlen_q=None,
+        max_seqlen_kv=None,
+        pad_between_seqs=None,
+    ).packed("top_left")
+    assert (segments.max_query_length, segments.max_key_length) == (9, 12)
 
 
 @pytest.mark.parametrize("dim", [-3, -2])
