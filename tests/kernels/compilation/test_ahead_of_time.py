@@ -8,6 +8,9 @@ import triton.language as tl  # noqa: E402
 
 from triptych.kernels.compilation import SHARED_LIMIT_BYTES, compile_for  # noqa: E402
 
+pytestmark = pytest.mark.skipif(
+    triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is set, so nothing is compiled"
+)
 POINTERS = {"a_ptr": "*bf16", "b_ptr": "*bf16", "out_ptr": "*fp32"}
 
 
