@@ -9,8 +9,8 @@ Tiles beyond the end are read as 0, of queries and of dO as well: what meets the
 is. Parts *0 and *1 of a tile are those of `forward`.
 
 dS in fp16 would underflow, as P would. dP is brought below 2 by a power of two, from the largest norms of a row of dO
-and of V (`largest_norms`), dS then carries WEIGHT_SCALE as P does and stays below 2^14; it is subnormal where it is below
-2^-29 of the product of those norms.
+and of V (`largest_norms`), dS then carries WEIGHT_SCALE as P does and stays below 2^14; it is subnormal where it is
+below 2^-29 of the product of those norms.
 """
 
 # A compile-time constant is not what its annotation says, for a checker of Python.
@@ -411,7 +411,7 @@ def key_gradient(
     WEIGHT_SCALE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ) -> None:
-    """dK and dV, or one of them. all_heads and the programs' heads are those of keys; each loops over its group's queries."""
+    """dK and dV, or one of them. all_heads and a program's head are of keys; it loops over the queries of its group."""
     num_groups = num_heads // HEADS_PER_GROUP
     group_of_all, tile = place(all_heads, num_tiles, heads_at_once, HAS_LEFT and not HAS_RIGHT)
     segment, group = group_of_all // num_groups, group_of_all % num_groups

@@ -91,8 +91,8 @@ def _add_tiles(
     PARTIAL: tl.constexpr,
     AHEAD: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """out + P V over the keys begin .. end. PARTIAL: some pairs may be invisible, and keys beyond the last be met. AHEAD:
-    the scores of a tile are computed while the weights of the one before are, of the last tile twice.
+    """out + P V over the keys begin .. end. PARTIAL: some pairs may be invisible, and keys beyond the last be met.
+    AHEAD: the scores of a tile are computed while the weights of the one before are, of the last tile twice.
     """
     kind: tl.constexpr = value.dtype.element_ty
     y = tl.full([BLOCK_QUERIES, BLOCK_KEYS], 0.0, tl.float32)

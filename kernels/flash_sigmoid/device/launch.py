@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction
 from triptych.kernels.flash_sigmoid.device import backward as backward_kernels
 from triptych.kernels.flash_sigmoid.device import forward as forward_kernels
 from triptych.kernels.flash_sigmoid.device import norms as norms_kernels
-from triptych.kernels.flash_sigmoid.device.schedules import Direction, Schedule, family, schedule_for
+from triptych.kernels.flash_sigmoid.device.schedules import INTERPRETED, Direction, Schedule, family, schedule_for
 from triptych.kernels.flash_sigmoid.problem import UNBOUNDED, Problem, output_like
 
 FP16_WEIGHT_SCALE = 2.0**15
@@ -110,6 +110,8 @@ class Launcher:
     def _schedule(self, direction: Direction, query: Tensor, value: Tensor) -> Schedule:
         if self.schedules is not None:
             return self.schedules[direction]
+        if self.kernels.interpreted:
+            return INTERPRETED
         arch = family(*torch.cuda.get_device_capability(query.device))
         return schedule_for(direction, max(query.shape[3], value.shape[3]), query.element_size(), arch)
 
@@ -138,7 +140,9 @@ def forward_call(
 ) -> Call:
     """out: what the call fills in."""
     large = {"query": query, "key": key, "value": value, "out": out}
-    arguments = _arguments(large, problem, kernels, schedule) | {"SCORES_AHEAD": schedule.scores_ahead}
+    arguments = _arguments(large, problem, kernels, schedule)
+    # Of two parts, ptxas makes each product of sm_90 wait for the one before, with scores ahead of weights.
+    arguments["SCORES_AHEAD"] = 0 if arguments["D1"] or arguments["E1"] else schedule.scores_ahead
     tiles = _programs(
         query.shape[2], problem.max_query_length, schedule.block_queries, problem.max_key_length, arguments
     )

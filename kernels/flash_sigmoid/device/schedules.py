@@ -1,17 +1,18 @@
-"""Which tiles a kernel takes: one table, by architecture, direction, head dimension and type. None has run on a GPU yet:
-rows were chosen by what the compiler makes of them (Triton 3.9, causal, bf16 unless said), given as registers per thread /
-KiB of shared memory. No loop of any touches local memory. What can be said without a GPU:
+"""Which tiles a kernel takes: one table, by architecture, direction, head dimension and type. None has run on a GPU
+yet: rows were chosen by what the compiler makes of them (Triton 3.9, causal, bf16 unless said), given as registers per
+thread / KiB of shared memory. No loop of any touches local memory. What can be said without a GPU:
 
 On sm_90 a full tile of 128 x 64 scores of the forward pass at D = 128 is 1024 clocks of the tensor cores, 640 of the
 special function unit (80 of its instructions in each of 2 warps of a scheduler, 16 lanes per clock and multiprocessor)
-and 700 of instruction issue (350 in each of 2 warps). One group of warps cannot overlap them by itself: the products wait
-at a barrier. With scores_ahead, Q K^T of the next tile and P V of the one before run below sigma, and the compiler keeps
-them in flight: one wait per tile, after sigma. At D = 64 the products are 512 clocks, the special functions still 640:
-they bound it at 80 % of the tensor cores' rate. 128 registers let two programs share a multiprocessor there.
+and 700 of instruction issue (350 in each of 2 warps). One group of warps cannot overlap them by itself: the products
+wait at a barrier. With scores_ahead, Q K^T of the next tile and P V of the one before run below sigma, and the
+compiler keeps them in flight: one wait per tile, after sigma. At D = 64 the products are 512 clocks, the special
+functions still 640: they bound it at 80 % of the tensor cores' rate. 128 registers let two programs share a
+multiprocessor there.
 
-dK and dV at D = 128 need 255 registers with 128 keys; a few are kept in local memory around the loops, none within. dP is
-begun before sigma. With two accumulators of 256 columns there is no room at all: dV and dK take one pass each, which adds
-one product in five, and stays on the tensor cores' fast instructions (tiles of 32 keys do not).
+dK and dV at D = 128 need 255 registers with 128 keys; a few are kept in local memory around the loops, none within. dP
+is begun before sigma. With two accumulators of 256 columns there is no room at all: dV and dK take one pass each,
+which adds one product in five, and stays on the tensor cores' fast instructions (tiles of 32 keys do not).
 """
 
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ def _schedule(block_queries: int, block_keys: int, num_warps: int, num_stages: i
         **dict(zip(("scores_ahead", "num_passes"), rest, strict=False)),
     )
 
+
+INTERPRETED = _schedule(32, 32, 4, 1)
+"""For Triton's interpreter, where a tile costs as much as its elements."""
 
 _Rows = dict[int, Schedule]
 """By the largest head dimension that a row serves."""
@@ -151,5 +155,5 @@ def schedule_for(direction: Direction, head_dim: int, num_bytes: int, arch: int)
 
 
 def family(major: int, minor: int) -> int:
-    """The architecture whose rows a compute capability takes: those with the shared memory of consumers' GPUs share one."""
+    """The architecture whose rows a compute capability takes: GPUs with 99 KiB of shared memory share one."""
     return {(8, 0): 80, (8, 7): 80, (9, 0): 90, (10, 0): 100, (10, 3): 100}.get((major, minor), 86)

@@ -5,12 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 
 from compiled_calls import call_of, resources_of  # noqa: E402
 
 from triptych.kernels.compilation import SHARED_LIMIT_BYTES  # noqa: E402
 from triptych.kernels.flash_sigmoid.device.schedules import family, schedule_for  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    triton.knobs.runtime.interpret, reason="TRITON_INTERPRET is set, so nothing is compiled"
+)
 
 DIRECTIONS = ("forward", "query_gradient", "key_gradient")
 PRODUCT = {80: "HMMA", 86: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
@@ -53,6 +57,8 @@ def assert_sound(arch, direction, head_dim, dtype, **kind):
     if dtype != FP32:
         assert all(count(body, PRODUCT[arch]) for body in loops)
         assert all(count(body, "MUFU.EX2") == 4 * count(body, "MUFU.RCP") for body in loops)
+    if arch == 90:  # ptxas lets each product wait for the one before where it cannot prove them independent
+        assert all(2 * count(body, "WARPGROUP.DEPBAR") <= count(body, "HGMMA") for body in loops)
 
 
 @pytest.mark.parametrize(("arch", "direction", "head_dim", "dtype"), QUICK)
