@@ -6,7 +6,7 @@ groups of this rank, D head dimension of queries and keys, E of values.
 
 import math
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from megatron.core.process_groups_config import ProcessGroupCollection
@@ -37,10 +37,12 @@ class SigmoidCoreAttention(nn.Module):
     learns: the parameter `head_bias`, fp32 or the model's dtype, [N], split over the tensor-parallel ranks; it starts
     at 0, so that bf16 does not round it as it would the whole bias. sigmoid, kernel: of `sigmoid_attention`.
 
-    Of the configuration it honours softmax_scale (which megatron hands over), apply_query_key_layer_scaling,
-    window_size and window_attn_skip_freq, and context parallelism: a rank holds the chunks of megatron's order (rank r
-    of R the chunks r and 2 R - 1 - r), keys and values are gathered whatever cp_comm_type says, since all of its ways
-    compute the same. ValueError where the configuration asks for what would silently not be done.
+    Of the configuration it honours softmax_scale (which megatron hands over), window_size and window_attn_skip_freq,
+    and context parallelism: a rank holds the chunks of megatron's order (rank r of R the chunks r and 2 R - 1 - r),
+    keys and values are gathered whatever cp_comm_type says, since all of its ways compute the same.
+    apply_query_key_layer_scaling changes nothing: megatron divides fp16 scores by the layer's number and its softmax
+    multiplies them by it again; here scores are fp32. ValueError where the configuration asks for what would silently
+    not be done, or learned_bias is neither of the two.
 
     Recomputation of core_attn saves nothing, since no scores are kept, and is warned of; under context parallelism it
     saves the gathered keys and values, which are then gathered again.
@@ -70,7 +72,8 @@ class SigmoidCoreAttention(nn.Module):
         self.bias: float | Literal["-log n"] = bias
         self.sigmoid: Sigmoid = sigmoid
         self.kernel: Kernel | None = None if kernel == "auto" else kernel
-        self.scale = _scale(config, layer_number, softmax_scale)
+        assert config.kv_channels is not None
+        self.scale = 1 / math.sqrt(config.kv_channels) if softmax_scale is None else softmax_scale
         skipped: Any = config.window_attn_skip_freq  # may be None, which megatron's own annotation leaves out
         is_windowed = is_layer_window_attention(config.window_size, skipped, layer_number)
         self.window = config.window_size if is_windowed else None
@@ -78,6 +81,8 @@ class SigmoidCoreAttention(nn.Module):
         self.tp_group = groups.tp
         self.cp_group = groups.cp if config.context_parallel_size > 1 else None
         self.head_bias = None
+        if learned_bias not in get_args(LearnedBias):
+            raise ValueError(f"learned_bias is {learned_bias!r}; take one of {', '.join(get_args(LearnedBias))}")
         if learned_bias == "per_head":
             self.head_bias = _head_bias(config, config.num_attention_heads // groups.tp.size())
         _warn_of_recomputation(config)
@@ -200,17 +205,16 @@ def _require_supported(config: TransformerConfig, dropout: float) -> None:
         "fp8_dot_product_attention is not done by sigmoid attention; turn it off": getattr(
             config, "fp8_dot_product_attention", False
         ),
+        "fp8_multi_head_attention hands over fp8, which sigmoid attention does not take; turn it off": getattr(
+            config, "fp8_multi_head_attention", False
+        ),
+        "batch_invariant_mode is not kept by sigmoid attention's kernels; turn it off": getattr(
+            config, "batch_invariant_mode", False
+        ),
     }
     for text, applies in refusals.items():
         if applies:
             raise ValueError(text)
-
-
-def _scale(config: TransformerConfig, layer_number: int, softmax_scale: float | None) -> float:
-    """As megatron's own DotProductAttention has it."""
-    assert config.kv_channels is not None
-    scale = 1 / math.sqrt(config.kv_channels) if softmax_scale is None else softmax_scale
-    return scale / max(1, layer_number) if config.apply_query_key_layer_scaling else scale
 
 
 def _head_bias(config: TransformerConfig, num_heads: int) -> nn.Parameter:

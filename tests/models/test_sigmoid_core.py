@@ -7,7 +7,8 @@ import torch
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.transformer import TransformerConfig
-from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.dot_product_attention import DotProductAttention
+from megatron.core.transformer.enums import AttnBackend, AttnMaskType
 
 from triptych.kernels.flash_sigmoid.problem import Band, minus_log
 from triptych.kernels.flash_sigmoid.reference import reference_attention
@@ -75,7 +76,7 @@ def of_keys(*lengths):
 BY_CONFIGURATION = {
     "nothing": ({}, {}),
     "a scale": ({"softmax_scale": 0.2}, {"scale": 0.2}),
-    "scaling by layer": ({"layer": 3, "apply_query_key_layer_scaling": True}, {"scale": HEAD_DIM**-0.5 / 3}),
+    "scaling by layer, which a softmax undoes": ({"layer": 3, "apply_query_key_layer_scaling": True}, {}),
     "a window": ({"window_size": (2, 1)}, {"band": Band(left=2, right=1)}),
     "a window that this layer skips": ({"window_size": (2, 1), "window_attn_skip_freq": 2, "layer": 2}, {}),
     "a window of another layer": (
@@ -95,6 +96,18 @@ BY_CONFIGURATION = {
 def test_the_configuration_is_honoured(groups, name):
     options, oracle = BY_CONFIGURATION[name]
     assert_equals_the_oracle(build(groups, **options), plainly, **oracle)
+
+
+def test_scaling_by_layer_changes_nothing_in_megatrons_own_attention(groups):
+    """Which is why it changes nothing here."""
+
+    def computed(scaling):
+        config = TransformerConfig(**SIZES, attention_dropout=0.0, apply_query_key_layer_scaling=scaling)
+        core = DotProductAttention(config, 3, AttnMaskType.no_mask, "self", pg_collection=groups.collection)
+        core.config.sequence_parallel = True  # else it wants CUDA's random numbers, for a dropout of 0
+        return core(*tensors(), None)
+
+    torch.testing.assert_close(computed(False), computed(True))
 
 
 def test_the_type_of_a_call_comes_before_that_of_the_module(groups):
@@ -197,6 +210,15 @@ REFUSED_FIELDS = {
     "qk_clip": ({"qk_clip": True}, "qk_clip reads the largest score, .*; turn it off"),
     "log_max_attention_logit": ({"log_max_attention_logit": True}, "log_max_attention_logit reads .*; turn it off"),
     "flash_decode": ({"flash_decode": True}, "flash_decode runs softmax kernels past .*; turn it off"),
+    "fp8_multi_head_attention": ({"fp8_multi_head_attention": True}, "fp8_multi_head_attention hands .*; turn it off"),
+    "batch_invariant_mode": (
+        {"batch_invariant_mode": True, "attention_backend": AttnBackend.flash},
+        "batch_invariant_mode is not kept by .*; turn it off",
+    ),
+    "learned_bias": (
+        {"options": {"learned_bias": "per-head"}},
+        "learned_bias is 'per-head'; take one of none, per_head",
+    ),
 }
 
 
