@@ -72,8 +72,8 @@ def main(path):
     lines = [
         "# The first layer's attention before the first step",
         "",
-        "Norm of the attention branch over that of the residual stream which it is added to; the demo's widths, text ids",
-        f"at random, half of them masked, {NUM_TOKENS} positions, seed 0, torch {torch.__version__}.",
+        "Norm of the attention branch over that of the residual stream which it is added to; the demo's widths,",
+        f"text ids at random, half of them masked, {NUM_TOKENS} positions, seed 0, torch {torch.__version__}.",
         "",
         "| embedding | attention | " + " | ".join(f"n = {length}" for length in LENGTHS) + " |",
         "| --- | --- |" + " ---: |" * len(LENGTHS),
