@@ -20,12 +20,12 @@ from megatron.core.transformer.utils import (
 )
 from torch import Tensor, nn
 
-from triptych.kernels.flash_sigmoid.attention import sigmoid_attention
 from triptych.kernels.flash_sigmoid.operator import Kernel
-from triptych.kernels.flash_sigmoid.problem import Band, Sigmoid, minus_log
+from triptych.kernels.flash_sigmoid.problem import Band, Segments, Sigmoid, minus_log
 from triptych.models.attention.config import LearnedBias
-from triptych.models.attention.context_parallel import context_parallel_attention
 from triptych.models.attention.masks import band_of, key_mask_of, segments_of, without_keys
+from triptych.models.attention.registry.attend import attend_sigmoid
+from triptych.models.attention.registry.request import AttentionCall
 
 
 class SigmoidCoreAttention(nn.Module):
@@ -71,7 +71,7 @@ class SigmoidCoreAttention(nn.Module):
         self.attention_type = attention_type
         self.bias: float | Literal["-log n"] = bias
         self.sigmoid: Sigmoid = sigmoid
-        self.kernel: Kernel | None = None if kernel == "auto" else kernel
+        self.kernel = kernel
         assert config.kv_channels is not None
         self.scale = 1 / math.sqrt(config.kv_channels) if softmax_scale is None else softmax_scale
         skipped: Any = config.window_attn_skip_freq  # may be None, which megatron's own annotation leaves out
@@ -113,25 +113,12 @@ class SigmoidCoreAttention(nn.Module):
         masked_BT = key_mask_of(attention_mask, mask_type, band, query_SBND.shape[0])
         value_TBGE = without_keys(value_TBGE, masked_BT)
         query, key, value = (x.transpose(0, 1) for x in (query_SBND, key_TBGD, value_TBGE))
+        num_keys = key.shape[1]
         if self.cp_group is None:
             self._require_one_length(query, key)
-            bias = self._biased(minus_log(key.shape[1]))
-            context = sigmoid_attention(
-                query, key, value, bias=bias, scale=self.scale, band=band, sigmoid=self.sigmoid, kernel=self.kernel
-            )
         else:
-            context = context_parallel_attention(
-                query,
-                key,
-                value,
-                self.cp_group,
-                order="dual_chunk_swap",
-                bias=self._biased(minus_log(key.shape[1] * self.cp_group.size())),
-                scale=self.scale,
-                band=band,
-                sigmoid=self.sigmoid,
-                kernel=self.kernel,
-            )
+            num_keys *= self.cp_group.size()
+        context = self._attend(query, key, value, num_keys, band, padding=masked_BT is not None)
         return context.transpose(0, 1).flatten(2)
 
     def _packed(self, query_SND: Tensor, key_TGD: Tensor, value_TGE: Tensor, packed: Any, band: Band) -> Tensor:
@@ -146,23 +133,41 @@ class SigmoidCoreAttention(nn.Module):
                 "training length as a number"
             )
         segments = segments_of(packed, band, query_SND.shape[0], key_TGD.shape[0])
-        context = sigmoid_attention(
-            query_SND[None],
-            key_TGD[None],
-            value_TGE[None],
-            bias=self._biased(minus_log(segments.max_key_length)),
+        rows = (query_SND[None], key_TGD[None], value_TGE[None])
+        return self._attend(*rows, segments.max_key_length, band, segments=segments)[0].flatten(1)
+
+    def _attend(
+        self,
+        query_BSND: Tensor,
+        key_BTGD: Tensor,
+        value_BTGE: Tensor,
+        num_keys: int,
+        band: Band,
+        *,
+        segments: Segments | None = None,
+        padding: bool = False,
+    ) -> Tensor:
+        """[B, S, N, E]. num_keys: the n of "-log n". The bias is a number, or of this rank's heads, [N]."""
+        bias = minus_log(num_keys) if self.bias == "-log n" else self.bias
+        call = AttentionCall(
             scale=self.scale,
             band=band,
             segments=segments,
+            bias=bias if self.head_bias is None else self.head_bias.float() + bias,
             sigmoid=self.sigmoid,
-            kernel=self.kernel,
         )
-        return context[0].flatten(1)
-
-    def _biased(self, minus_log_n: float) -> float | Tensor:
-        """The bias of this rank's heads, a number or [N]."""
-        bias = minus_log_n if self.bias == "-log n" else self.bias
-        return bias if self.head_bias is None else self.head_bias.float() + bias
+        return attend_sigmoid(
+            query_BSND,
+            key_BTGD,
+            value_BTGE,
+            call,
+            backend=self.kernel,
+            padding=padding,
+            packed=segments is not None,
+            deterministic=self.config.deterministic_mode,
+            training=self.training,
+            cp_group=self.cp_group,
+        )
 
     def _require_one_length(self, query_BSND: Tensor, key_BTGD: Tensor) -> None:
         """A cache of keys grows with every token, and "-log n" would grow with it."""

@@ -6,7 +6,13 @@ import torch
 from triptych.configs.registry import RUNS, named_run
 from triptych.configs.tree import with_settings
 from triptych.launch.commands.attention import request_of
+from triptych.models.attention.registry.backends import REGISTRY
+from triptych.models.attention.registry.registry import Registry
 from triptych.models.attention.transformer_engine.environment import VARIABLES
+from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.trimodal.model import TrimodalTransformer
+from triptych.trainer.parallel.groups import process_groups
+from triptych.trainer.parallel.placement import Placement
 
 pytest_plugins = ["command_fixtures"]
 
@@ -99,3 +105,24 @@ def test_what_is_asked_follows_the_machine(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     request = request_of(named_run("trimodal_demo"))
     assert (request.device, request.capability) == ("cuda", (9, 0))
+
+
+def test_what_is_asked_is_what_the_layers_of_the_run_ask(monkeypatch):
+    asked = []
+
+    def choose(request, name=None):
+        asked.append((request, name))
+        return Registry.choose(REGISTRY, request, name)
+
+    monkeypatch.setattr(REGISTRY, "choose", choose)
+    settings = ["model.attention.function=sigmoid", "model.attention.kernel=blocked", "model.num_layers=1"]
+    run = with_settings(named_run("trimodal_demo"), settings)
+    padding_BS = torch.arange(8).expand(2, 8) >= 5
+    inputs = DiffusionInputs(
+        tokens_BS=torch.zeros(2, 8, dtype=torch.long), rows={"text": torch.tensor([0])}, padding_BS=padding_BS
+    )
+    with process_groups(Placement()) as groups:
+        model = TrimodalTransformer(run.model, groups.collection)
+        model.initialise(seed=0)
+        model(inputs)
+    assert asked == [(request_of(run), "blocked")]

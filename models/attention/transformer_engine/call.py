@@ -4,18 +4,14 @@ Shape legend: B rows, S positions, H heads, E head dimension of values.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
-import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from triptych.kernels.flash_sigmoid.attention import Bias
-from triptych.kernels.flash_sigmoid.operator import KERNELS, Kernel
 from triptych.kernels.flash_sigmoid.problem import Band, Sigmoid
-from triptych.models.attention.context_parallel import context_parallel_attention
-from triptych.models.attention.registry.backends import REGISTRY
-from triptych.models.attention.registry.request import AttentionCall, AttentionRequest
+from triptych.models.attention.registry.attend import attend_sigmoid
+from triptych.models.attention.registry.request import AttentionCall
 from triptych.models.attention.transformer_engine.environment import read_environment
 from triptych.models.attention.transformer_engine.formats import Lengths, from_rows, to_rows
 
@@ -57,6 +53,11 @@ def attend_in_format(
         segments = lengths.packed(band.alignment)
     elif "padding" in mask_type:
         segments = lengths.padded(query.shape[0], query.shape[1], key.shape[1], band.alignment)
+    if segments is not None and settings.cp_group is not None:
+        raise ValueError(
+            "cp_group is set with padding in attn_mask_type, which sigmoid attention does not follow over ranks; pad "
+            "and pack nothing, or set cp_group to None"
+        )
     environment = read_environment()
     call = AttentionCall(
         scale=settings.scale,
@@ -66,48 +67,16 @@ def attend_in_format(
         bias=settings.bias,
         sigmoid=settings.sigmoid or environment.sigmoid,
     )
-    request = AttentionRequest(
-        function="sigmoid",
-        device=query.device.type,
-        capability=torch.cuda.get_device_capability(query.device) if query.is_cuda else None,
-        dtype=query.dtype,
-        head_dims=(query.shape[3], value.shape[3]),
-        num_heads=query.shape[2],
-        num_groups=key.shape[2],
-        band=band,
+    out = attend_sigmoid(
+        query,
+        key,
+        value,
+        call,
+        backend=settings.backend or environment.backend,
         padding=segments is not None,
         packed=qkv_format == "thd",
-        alibi=slopes is not None,
         deterministic=settings.deterministic,
         training=settings.training,
-        context_parallel_size=1 if settings.cp_group is None else settings.cp_group.size(),
-        sigmoid=call.sigmoid,
+        cp_group=settings.cp_group,
     )
-    backend = REGISTRY.choose(request, settings.backend or environment.backend).backend
-    if settings.cp_group is None:
-        return from_rows(backend.attend(query, key, value, call), qkv_format)
-    return from_rows(_over_ranks((query, key, value), call, backend.name, settings.cp_group), qkv_format)
-
-
-def _over_ranks(rows: tuple[Tensor, Tensor, Tensor], call: AttentionCall, backend: str, group: ProcessGroup) -> Tensor:
-    """[B, S, H, E] of this rank's two chunks of every sequence, in Transformer Engine's order."""
-    if call.segments is not None:
-        raise ValueError(
-            "cp_group is set with padding in attn_mask_type, which sigmoid attention does not follow over ranks; pad "
-            "and pack nothing, or set cp_group to None"
-        )
-    if backend not in KERNELS:
-        raise ValueError(f"cp_group is set, and backend {backend} takes whole sequences; take {' or '.join(KERNELS)}")
-    bias = call.bias
-    if isinstance(bias, str):
-        bias = "-log n"  # "of each" is the same: every row is as long as the others
-    return context_parallel_attention(
-        *rows,
-        group,
-        bias=bias,
-        scale=call.scale,
-        band=call.band,
-        slopes=call.slopes,
-        sigmoid=call.sigmoid,
-        kernel=cast(Kernel, backend),
-    )
+    return from_rows(out, qkv_format)
