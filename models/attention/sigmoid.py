@@ -147,13 +147,12 @@ class SigmoidCoreAttention(nn.Module):
         segments: Segments | None = None,
         padding: bool = False,
     ) -> Tensor:
-        """[B, S, N, E]. num_keys: the n of "-log n". The bias is a number, or of this rank's heads, [N]."""
-        bias = minus_log(num_keys) if self.bias == "-log n" else self.bias
+        """[B, S, N, E]. num_keys: the n of "-log n"."""
         call = AttentionCall(
             scale=self.scale,
             band=band,
             segments=segments,
-            bias=bias if self.head_bias is None else self.head_bias.float() + bias,
+            bias=self._biased(minus_log(num_keys)),
             sigmoid=self.sigmoid,
         )
         return attend_sigmoid(
@@ -168,6 +167,11 @@ class SigmoidCoreAttention(nn.Module):
             training=self.training,
             cp_group=self.cp_group,
         )
+
+    def _biased(self, minus_log_n: float) -> float | Tensor:
+        """The bias of this rank's heads, a number or [N]."""
+        bias = minus_log_n if self.bias == "-log n" else self.bias
+        return bias if self.head_bias is None else self.head_bias.float() + bias
 
     def _require_one_length(self, query_BSND: Tensor, key_BTGD: Tensor) -> None:
         """A cache of keys grows with every token, and "-log n" would grow with it."""
