@@ -7,6 +7,7 @@ devices alone, so that nothing waits for a device.
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ MIN_CAPABILITY = (8, 0)
 @dataclass(kw_only=True, slots=True, frozen=True)
 class CallFacts:
     """What the choice depends on. device: "cpu", "cuda" and so on; capability: a CUDA device's, (9, 0) for Hopper, or
-    None; head_dims: of queries and keys, and of values.
+    None; head_dims: of queries and keys, and of values. ValueError for a sigmoid that there is not.
     """
 
     device: str
@@ -33,6 +34,10 @@ class CallFacts:
     dtype: torch.dtype
     head_dims: tuple[int, int]
     sigmoid: Sigmoid
+
+    def __post_init__(self) -> None:
+        if self.sigmoid not in get_args(Sigmoid):
+            raise ValueError(f"sigmoid is {self.sigmoid!r}; take one of {', '.join(get_args(Sigmoid))}")
 
 
 def facts_of(query_BSHD: Tensor, value_BTGE: Tensor, problem: Problem) -> CallFacts:

@@ -131,3 +131,8 @@ def test_an_unknown_kernel_is_refused_with_the_known_ones():
 def test_a_compiled_call_may_choose():
     compiled = torch.compile(lambda q: q + len(choose_kernel(q, q, q, call()[3])), backend="aot_eager", fullgraph=True)
     assert compiled(torch.zeros(1, 4, 2, 8)).max() in (len("blocked"), len("triton"))
+
+
+def test_a_way_to_compute_sigma_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="sigmoid is 'fast'; take one of accurate, tanh"):
+        choose_kernel(*call(sigmoid="fast"))
