@@ -10,27 +10,20 @@ import torch
 from megatron.core.transformer.enums import AttnMaskType
 from torch import Tensor
 
-from triptych.kernels.flash_sigmoid.problem import UNBOUNDED, Band, Segments
+from triptych.kernels.flash_sigmoid.problem import Band, Segments
+from triptych.models.attention.transformer_engine import masks as transformer_engine_masks
 
-_FROM_THE_FIRST = (AttnMaskType.causal, AttnMaskType.padding_causal)
-_CAUSAL = (*_FROM_THE_FIRST, AttnMaskType.causal_bottom_right)
+_CAUSAL = (AttnMaskType.causal, AttnMaskType.padding_causal, AttnMaskType.causal_bottom_right)
 
 
 def band_of(mask_type: AttnMaskType, window: Sequence[int] | None) -> Band:
-    """The band of a type of mask. window: (left, right) with -1 for unbounded, as `TransformerConfig.window_size`.
-
-    As in Transformer Engine, plain causal types put the first query at the first key and all others the last query at
-    the last key; causal types see nothing after themselves, whatever the window. ValueError for arbitrary masks.
+    """The band of a type of mask, whose names are Transformer Engine's, as are the rules: plain causal types put the
+    first query at the first key and all others the last query at the last key; causal types see nothing after
+    themselves, whatever the window. window: `TransformerConfig.window_size`. ValueError for arbitrary masks.
     """
-    if mask_type is AttnMaskType.arbitrary:
-        raise ValueError(
-            "sigmoid attention takes no arbitrary mask; say what is masked by attn_mask_type, window_size or packing"
-        )
-    left, right = (UNBOUNDED, UNBOUNDED) if window is None else window
-    return Band(
-        left=left,
-        right=0 if mask_type in _CAUSAL else right,
-        alignment="top_left" if mask_type in _FROM_THE_FIRST else "bottom_right",
+    window_size = None if window is None else (window[0], window[1])
+    return transformer_engine_masks.band_of(
+        transformer_engine_masks.canonical_mask_type(mask_type.name), window_size, None
     )
 
 
@@ -84,15 +77,17 @@ def segments_of(packed: Any, band: Band, num_queries: int, num_keys: int) -> Seg
             "packed sequences are cut over a context-parallel group of their own, which sigmoid attention does not "
             "follow; set context parallel size to 1"
         )
-    queries = packed.cu_seqlens_q
-    keys = queries if packed.cu_seqlens_kv is None else packed.cu_seqlens_kv
+    queries, padded_queries = packed.cu_seqlens_q, getattr(packed, "cu_seqlens_q_padded", None)
+    keys, padded_keys = packed.cu_seqlens_kv, getattr(packed, "cu_seqlens_kv_padded", None)
+    if keys is None:
+        keys, padded_keys = queries, padded_queries
     return Segments.packed(
         queries,
         keys,
         max_query_length=_number(packed.max_seqlen_q, num_queries),
         max_key_length=_number(packed.max_seqlen_kv, num_keys),
-        padded_query=getattr(packed, "cu_seqlens_q_padded", None),
-        padded_key=getattr(packed, "cu_seqlens_kv_padded", None),
+        padded_query=padded_queries,
+        padded_key=padded_keys,
         alignment=band.alignment,
     )
 

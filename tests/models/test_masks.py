@@ -16,6 +16,7 @@ BANDS = {
     (AttnMaskType.padding_causal, (4, 0)): Band(left=4, right=0, alignment="top_left"),
     (AttnMaskType.causal, (4, 7)): Band(left=4, right=0, alignment="top_left"),
     (AttnMaskType.causal_bottom_right, None): Band(right=0),
+    (AttnMaskType.padding, (-1, 0)): Band(),  # Transformer Engine's way to say causal, which the type does not
 }
 
 
@@ -25,7 +26,7 @@ def test_bands_of_types(mask_type, window):
 
 
 def test_an_arbitrary_mask_is_refused():
-    with pytest.raises(ValueError, match="takes no arbitrary mask; say what is masked by"):
+    with pytest.raises(ValueError, match=r"attn_mask_type is 'arbitrary', .*; give one of no_mask"):
         band_of(AttnMaskType.arbitrary, None)
 
 
@@ -113,6 +114,8 @@ def test_a_maximal_length_may_be_a_tensor_or_missing(given, found):
 
 def test_keys_without_offsets_of_their_own_have_the_queries():
     assert segments_of(packed(cu_seqlens_kv=None), Band(), 7, 7).table_N6[:, 4].tolist() == [2, 5]
+    with_gaps = packed(cu_seqlens_kv=None, cu_seqlens_q_padded=torch.tensor([0, 4, 12], dtype=torch.int32))
+    assert segments_of(with_gaps, Band(), 12, 12).table_N6[:, 3].tolist() == [0, 4]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from torch import Tensor
 from triptych.kernels.flash_sigmoid.problem import Band
 
 MASK_TYPES = ("no_mask", "padding", "causal", "padding_causal", "causal_bottom_right", "padding_causal_bottom_right")
-_ALIASES = {"padding,causal": "padding_causal", "causal,padding": "padding_causal", "causal_padding": "padding_causal"}
 
 
 def canonical_mask_type(name: str) -> str:
-    """One of `MASK_TYPES`. ValueError, naming attn_mask_type, for another."""
-    name = _ALIASES.get(name, name)
+    """One of `MASK_TYPES`, whose words may be joined by commas. ValueError, naming attn_mask_type, for another."""
+    name = name.replace(",", "_")
+    name = "padding_causal" if name == "causal_padding" else name
     if name == "arbitrary":
         raise ValueError(
             "attn_mask_type is 'arbitrary', and sigmoid attention masks no single pairs; give one of "
