@@ -24,13 +24,11 @@ _KEPT = (
     "attention_dropout",
     "softmax_type",
     "return_max_logit",
-    "cp_group",
-    "cp_global_ranks",
-    "cp_stream",
-    "cp_comm_type",
 )
 """Attributes that every version since 2.11 keeps under the name of the constructor's argument."""
 _KEPT_BY_SOME = ("bottom_right_diagonal", "softcap", "tp_group", "name")
+_OF_SHARED_SEQUENCES = ("cp_group", "cp_global_ranks", "cp_stream", "cp_comm_type", "load_balancing_strategy")
+"""Of set_context_parallel_group, in its order; the last one since 2.20."""
 
 
 def replace_core_attention(
@@ -60,9 +58,9 @@ def replace_core_attention(
     for _, parent in found:
         own = bias(parent.core_attention) if callable(bias) else bias  # type: ignore[operator]
         settings = _settings(parent.core_attention) | overrides
-        replacements.append(
-            SigmoidDotProductAttention(**settings, bias=own, sigmoid=sigmoid, backend=backend).train(parent.training)
-        )
+        replacement = SigmoidDotProductAttention(**settings, bias=own, sigmoid=sigmoid, backend=backend)
+        replacement.set_context_parallel_group(*_shared(parent.core_attention))
+        replacements.append(replacement.train(parent.training))
     for (_, parent), replacement in zip(found, replacements, strict=True):
         setattr(parent, CHILD, replacement)
     return [name for name, _ in found]
@@ -89,3 +87,8 @@ def _settings(attention: Any) -> dict[str, Any]:
     settings |= {name: getattr(attention, name) for name in _KEPT_BY_SOME if hasattr(attention, name)}
     channels = (attention.hidden_size_per_attention_head_k, attention.hidden_size_per_attention_head_v)
     return {"num_attention_heads": attention.num_attention_heads, "kv_channels": channels, **settings}
+
+
+def _shared(attention: Any) -> tuple[Any, ...]:
+    """The arguments of set_context_parallel_group, read off a module."""
+    return tuple(getattr(attention, name, None) for name in _OF_SHARED_SEQUENCES)

@@ -73,9 +73,9 @@ class SigmoidDotProductAttention(nn.Module):
         self.name = name
         self.qkv_format = canonical_format(qkv_format)
         self.attn_mask_type = canonical_mask_type(attn_mask_type)
-        self.window_size = window_size
         self.bottom_right_diagonal = bottom_right_diagonal
-        band_of(self.attn_mask_type, window_size, bottom_right_diagonal)  # refuses a window now rather than in a call
+        band = band_of(self.attn_mask_type, window_size, bottom_right_diagonal)
+        self.window_size = None if window_size is None else (band.left, band.right)  # coerced once, also for calls
         self.attention_type = _one_of("attention_type", attention_type, ("self", "cross"))
         self.layer_number = 1 if layer_number is None else layer_number
         self.tp_group = tp_group
@@ -194,6 +194,16 @@ class SigmoidDotProductAttention(nn.Module):
         for key in [key for key in state_dict if key.startswith(prefix) and key.endswith("_extra_state")]:
             del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *more)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> nn.Module:
+        """As every module. A bias that is not learned follows to another device, and stays in its dtype: bf16 would
+        round -log n.
+        """
+        super()._apply(fn, recurse)
+        bias = self.sigmoid_bias
+        if isinstance(bias, Tensor) and not isinstance(bias, nn.Parameter):
+            self.sigmoid_bias = bias.to(fn(bias).device)
+        return self
 
     def _checked_bias(self, bias: Bias) -> Bias:
         num_heads = self.num_attention_heads // self.tp_size

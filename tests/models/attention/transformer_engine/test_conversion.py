@@ -178,3 +178,10 @@ def test_softmax_without_transformer_engine_says_why(error, monkeypatch):
 def test_another_function_is_refused():
     with pytest.raises(ValueError, match=r"^function is 'relu'; give softmax or sigmoid$"):
         make_dot_product_attention(4, 8, function="relu")
+
+
+def test_the_order_of_chunks_stays_refused(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: 2)
+    attention = MultiheadAttention(16, 4, 2, cp_group=object(), load_balancing_strategy="no_load_balance")
+    with pytest.raises(ValueError, match="load_balancing_strategy is 'no_load_balance'"):
+        replace_core_attention(attention)

@@ -291,12 +291,19 @@ def test_outputs_need_no_copy(layout):
     assert out.is_contiguous()
 
 
-@pytest.mark.parametrize("name", ["padding,causal", "causal,padding"])
-def test_names_of_one_mask_type(name):
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("padding,causal", "padding_causal"),
+        ("causal,padding", "padding_causal"),
+        ("padding,causal_bottom_right", "padding_causal_bottom_right"),
+    ],
+)
+def test_names_of_one_mask_type(name, canonical):
     layers = [torch.randn(2, 5, 4, 8) for _ in range(3)]
     module = SigmoidDotProductAttention(4, 8, qkv_format="bshd")
     mask = torch.arange(5).ge(torch.tensor([[3], [5]]))[:, None, None, :]
-    outs = [module(*layers, mask, attn_mask_type=each) for each in (name, "padding_causal")]
+    outs = [module(*layers, mask, attn_mask_type=each) for each in (name, canonical)]
     assert torch.equal(*outs)
 
 
@@ -313,3 +320,13 @@ def test_windows_that_do_not_fit_are_coerced_with_a_warning(mask_type, window, t
     with pytest.warns(UserWarning, match=r"window_size \(") as caught:
         SigmoidDotProductAttention(4, 8, attn_mask_type=mask_type, window_size=window)
     assert str(taken) in str(caught[0].message)
+
+
+def test_a_window_is_coerced_once_and_for_all_calls():
+    """As in Transformer Engine, whose constructor keeps the coerced one."""
+    query = torch.randn(6, 1, 4, 8)
+    with pytest.warns(UserWarning, match=r"taken as \(2, 0\)"):
+        module = SigmoidDotProductAttention(4, 8, attn_mask_type="causal", window_size=(2, 3))
+    layers = (query, query, query)
+    found = module(*layers, attn_mask_type="no_mask")
+    torch.testing.assert_close(found, module(*layers, attn_mask_type="no_mask", window_size=(2, 0)))

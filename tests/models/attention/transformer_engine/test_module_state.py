@@ -55,6 +55,13 @@ def test_a_bias_per_head_is_learned():
     torch.testing.assert_close(module.sigmoid_bias.grad, leaf.grad)
 
 
+def test_a_bias_that_is_not_learned_follows_the_module_and_is_not_rounded():
+    module = SigmoidDotProductAttention(4, 8, bias=torch.full((4,), -8.3))
+    assert module.bfloat16().sigmoid_bias.tolist() == pytest.approx([-8.3] * 4, abs=1e-6)
+    assert module.to("meta").sigmoid_bias.device.type == "meta"
+    assert list(module.state_dict()) == []
+
+
 def test_a_bias_per_head_belongs_to_its_rank():
     module = SigmoidDotProductAttention(8, 8, tp_size=2, bias=nn.Parameter(torch.zeros(4)))
     bias = module.sigmoid_bias
