@@ -17,11 +17,15 @@ from typing import Any
 import torch
 
 from triptych.kernels.flash_sigmoid.bench.cases import GRIDS, NOT_REACHED, Grid
+from triptych.kernels.flash_sigmoid.bench.measuring import measure
 from triptych.kernels.flash_sigmoid.bench.plot import plot
 from triptych.kernels.flash_sigmoid.bench.record import document, write_json
 from triptych.kernels.flash_sigmoid.bench.running import Record, compile_all, run_jobs
 from triptych.kernels.flash_sigmoid.bench.summary import goals
 from triptych.kernels.flash_sigmoid.bench.table import markdown
+
+_SECONDS_BETWEEN_WRITES = 20.0
+"""A run that is killed leaves its numbers up to there."""
 
 
 def main(arguments: Sequence[str] | None = None, grid: Grid | None = None) -> None:
@@ -34,12 +38,20 @@ def main(arguments: Sequence[str] | None = None, grid: Grid | None = None) -> No
         options.plot.with_suffix(".md").write_text(markdown(found))
         plot(found, options.plot.with_suffix(".png"))
         return
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device is cuda, and torch finds no CUDA device; leave it out to measure the CPU path")
     grid = _narrowed(grid or GRIDS[options.device], options)
-    records = list(_measured(grid, options.device, started, 60 * options.minutes))
     command = shlex.join(["python", "-m", "triptych.kernels.flash_sigmoid.benchmark", *given])
-    found = document(records, grid, options.device, command=command, commit=options.commit, note=options.note)
+    found = document([], grid, options.device, command=command, commit=options.commit, note=options.note)
+    name = options.name or _slug(found["hardware"]["device"])
+    written = started
+    for record in _measured(grid, options.device, started, 60 * options.minutes):
+        found["records"].append(record)
+        if options.out and time.monotonic() > written + _SECONDS_BETWEEN_WRITES:
+            write_json(options.out, name, found)
+            written = time.monotonic()
     if options.out:
-        _write(found, options.out, options.name or _slug(found["hardware"]["device"]))
+        _write(found, options.out, name)
     print(markdown(found))
     if options.device == "cuda":
         print(*goals(found), sep="\n")
@@ -49,11 +61,12 @@ def _measured(grid: Grid, device: str, started: float, seconds: float) -> Iterat
     """Every record, told as it comes. Compilation may take half of the time."""
     if grid.num_compilers:
         half = started + seconds / 2
-        for record in compile_all(grid.compilations(), device, deadline=half, num_processes=grid.num_compilers):
+        small = grid.compilations()
+        for record in compile_all(small, device, measure, deadline=half, num_processes=grid.num_compilers):
             print(_line(record))
             yield record
         print(f"compiled in {time.monotonic() - started:.0f} s", flush=True)
-    for record in run_jobs(grid.jobs(), device, deadline=started + seconds):
+    for record in run_jobs(grid.jobs(), device, measure, deadline=started + seconds):
         if record.get("failed") != NOT_REACHED:
             print(_line(record), flush=True)
         yield record
@@ -61,8 +74,7 @@ def _measured(grid: Grid, device: str, started: float, seconds: float) -> Iterat
 
 def _write(found: dict[str, Any], folder: Path, name: str) -> None:
     """JSON first: a table or picture that fails can be made again from it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", found)
+    write_json(folder, name, found)
     (folder / f"{name}.md").write_text(markdown(found))
     try:
         plot(found, folder / f"{name}.png")

@@ -13,6 +13,8 @@ from triptych.kernels.flash_sigmoid.bench.contenders import Contender, draw
 from triptych.kernels.flash_sigmoid.problem import minus_log
 
 NUM_SAMPLED = 64
+_NUM_POISONED = 4
+"""Blocks of a gradient's size: three of them, and dO laid out anew."""
 _WEIGHTS_QUERIES, _WEIGHTS_DIM = 128, 128
 _SPREAD = 1.5
 """Standard deviation of the logits around the bias, our choice: QK-norm leaves them about there."""
@@ -113,5 +115,5 @@ def _sample(length: int, device: torch.device, number: int = NUM_SAMPLED) -> Ten
 
 def _poison(like: Tensor) -> None:
     """Leave NaN where the allocator will hand out memory next, so that what a kernel does not write shows."""
-    for _ in range(4):
-        torch.full_like(like, torch.nan)
+    together = [torch.full_like(like, torch.nan) for _ in range(_NUM_POISONED)]  # one by one, they would be one block
+    del together

@@ -81,9 +81,14 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, shape: Shape) -> Tensor:
     return _compiled_flex(shape, query.device)(query, key, value)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _compiled_flex(shape: Shape, device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Sigma through softmax, exactly: softmax of log sigma, times the sum of sigma, exp of the row's statistic."""
+    """Sigma through softmax, exactly: softmax of log sigma, times the sum of sigma, exp of the row's statistic.
+
+    What was compiled for other shapes is forgotten: all of them are one piece of code to torch.compile, which leaves
+    code that it has compiled eight times to eager operations, with the whole matrix of scores.
+    """
+    torch.compiler.reset()
     from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
     bias, length = minus_log(shape.length), shape.length

@@ -65,9 +65,12 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def write_json(path: Path, found: dict[str, Any]) -> None:
-    """A number that is none would be read by few: ValueError."""
-    path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+def write_json(folder: Path, name: str, found: dict[str, Any]) -> None:
+    """`name`.json, whole or not at all. A number that is none would be read by few: ValueError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{name}.json.unfinished"
+    unfinished.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    unfinished.replace(folder / f"{name}.json")
 
 
 def _processor() -> str:

@@ -1,5 +1,9 @@
-"""Jobs in a process of their own: one that fails, hangs or breaks the device is a row with its reason, not the end."""
+"""Jobs in a process of their own: one that fails, hangs or breaks the device is a row with its reason, not the end.
 
+A process imports what the function that measures needs, and torch only to ask whether a CUDA device still works.
+"""
+
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,50 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-
-from triptych.kernels.flash_sigmoid.bench.accuracy import errors, weight_errors
 from triptych.kernels.flash_sigmoid.bench.cases import NOT_REACHED, Job
-from triptych.kernels.flash_sigmoid.bench.contenders import contender
-from triptych.kernels.flash_sigmoid.bench.timing import call_once, matmul_tflops, milliseconds
 
 JOB_SECONDS = 90.0
 """For one job, compilation included."""
 _ENDING_SECONDS = 10.0
 _REASON_LENGTH = 300
 
-Measure = Callable[[Job, torch.device], dict[str, float]]
+Measure = Callable[[Job, str], dict[str, float]]
+"""Of a job and a device's name: what was measured. A function at the top of a module, for another process runs it."""
 Record = dict[str, Any]
 """A job's mapping, and under "values" what was measured or under "failed" why nothing was."""
 
 
-def measure(job: Job, device: torch.device) -> dict[str, float]:
-    """What one job is about."""
-    match job.kind:
-        case "compile":
-            assert job.shape is not None
-            call_once(contender(job.contender), job.shape, device)
-            return {}
-        case "ceiling":
-            return matmul_tflops(device)
-        case "instructions":
-            from triptych.kernels.flash_sigmoid.bench.instructions import instruction_errors
-
-            return instruction_errors(device)
-        case "weights":
-            dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-            return weight_errors(contender(job.contender), job.num_keys, dtype, device)
-        case "error":
-            assert job.shape is not None
-            return errors(contender(job.contender), job.shape, device)
-        case "time":
-            assert job.shape is not None
-            taken = milliseconds(contender(job.contender), job.shape, job.direction, device)
-            return {"milliseconds": taken, "tflops": job.shape.operations(job.direction) / taken / 1e9}
-
-
 def run_jobs(
-    jobs: Iterable[Job], device: str, *, deadline: float, measure: Measure = measure, job_seconds: float = JOB_SECONDS
+    jobs: Iterable[Job], device: str, measure: Measure, *, deadline: float, job_seconds: float = JOB_SECONDS
 ) -> Iterator[Record]:
     """One record per job, in order, as it is there. deadline: of `time.monotonic`; jobs that it leaves no second for
     are records, too. measure: a function at the top of a module; it runs in another process.
@@ -73,12 +48,14 @@ def run_jobs(
         worker.end()
 
 
-def compile_all(jobs: Sequence[Job], device: str, *, deadline: float, num_processes: int) -> list[Record]:
+def compile_all(
+    jobs: Sequence[Job], device: str, measure: Measure, *, deadline: float, num_processes: int
+) -> list[Record]:
     """Records of all, in no order: several processes each do a part of the jobs."""
     shares = [jobs[first::num_processes] for first in range(min(num_processes, len(jobs)))]
 
     def do(share: Sequence[Job]) -> list[Record]:
-        return list(run_jobs(share, device, deadline=deadline))
+        return list(run_jobs(share, device, measure, deadline=deadline))
 
     with ThreadPoolExecutor(max(1, len(shares))) as pool:
         return [record for records in pool.map(do, shares) for record in records]
@@ -134,9 +111,8 @@ class _Worker:
         return True
 
 
-def _serve(connection: Connection, device_name: str, measure: Measure) -> None:
+def _serve(connection: Connection, device: str, measure: Measure) -> None:
     """Answer jobs until the other end is gone, or the device is broken."""
-    device = torch.device(device_name)
     connection.send("ready")
     while True:
         try:
@@ -144,7 +120,7 @@ def _serve(connection: Connection, device_name: str, measure: Measure) -> None:
         except EOFError:
             return
         try:
-            found: Record = {"values": measure(job, device)}
+            found: Record = {"values": _finite(measure(job, device))}
         except Exception as error:  # noqa: BLE001 - whatever a kernel or its compiler raises is a row of the table
             found = {"failed": _reason(error)}
         is_sound = "values" in found or _is_sound(device)
@@ -153,12 +129,22 @@ def _serve(connection: Connection, device_name: str, measure: Measure) -> None:
             return
 
 
-def _is_sound(device: torch.device) -> bool:
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    """ArithmeticError names what is no number: it would be refused where all is written down."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ArithmeticError(f"{name} is {value}")
+    return values
+
+
+def _is_sound(device: str) -> bool:
     """Whether the device still works: after an illegal access nothing does in that process."""
-    if device.type != "cuda":
+    if device != "cuda":
         return True
+    import torch
+
     try:
-        torch.cuda.synchronize(device)
+        torch.cuda.synchronize()
         torch.cuda.empty_cache()
     except RuntimeError:
         return False

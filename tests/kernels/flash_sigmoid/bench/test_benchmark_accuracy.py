@@ -1,11 +1,12 @@
 """The benchmark's own references and error measures, against the oracle and against planted faults."""
 
 import math
+import weakref
 
 import pytest
 import torch
 
-from triptych.kernels.flash_sigmoid.bench.accuracy import errors, reference_rows, weight_errors
+from triptych.kernels.flash_sigmoid.bench.accuracy import _poison, errors, reference_rows, weight_errors
 from triptych.kernels.flash_sigmoid.bench.cases import Shape
 from triptych.kernels.flash_sigmoid.bench.contenders import CONTENDERS, Contender, _compiled_flex, contender, draw
 from triptych.kernels.flash_sigmoid.problem import CAUSAL, Band
@@ -59,6 +60,20 @@ def test_nan_does_not_pass():
         errors(broken, shape_of(causal=False), CPU)
 
 
+def test_memory_is_poisoned_block_by_block(monkeypatch):
+    """A block that is given back before the next is asked for would be the next."""
+    blocks, full_like = [], torch.full_like
+
+    def kept(*arguments):
+        blocks.append(weakref.ref(made := full_like(*arguments)))
+        assert all(block() is not None for block in blocks)
+        return made
+
+    monkeypatch.setattr(torch, "full_like", kept)
+    _poison(torch.zeros(3))
+    assert len(blocks) == 4 and all(block() is None for block in blocks)
+
+
 def test_weights_of_a_sound_kernel_are_right_at_a_long_sequence():
     found = weight_errors(contender("blocked"), 131072, torch.float32, CPU)
     assert found["max"] < 1e-5
@@ -91,6 +106,18 @@ def test_peers_compute_what_they_are_named_for(name, causal):
         weights = (scores - math.log(shape.length)).sigmoid() * visible
     want = torch.einsum("bhst,bthd->bshd", weights, value)
     torch.testing.assert_close(CONTENDERS[name].call(query, key, value, shape), want, rtol=1e-4, atol=1e-5)
+
+
+def test_code_compiled_for_another_shape_is_forgotten(monkeypatch):
+    """torch.compile gives up on code that it has compiled eight times."""
+    forgotten = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: forgotten.append(True))
+    _compiled_flex.cache_clear()
+    for causal in (False, False, True):
+        _compiled_flex(shape_of(causal), CPU)
+    _compiled_flex.cache_clear()
+    assert len(forgotten) == 2
 
 
 @pytest.mark.parametrize("causal", [False, True])

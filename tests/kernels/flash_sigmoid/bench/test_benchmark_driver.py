@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from triptych.kernels.flash_sigmoid import benchmark
 from triptych.kernels.flash_sigmoid.bench.cases import Grid
 from triptych.kernels.flash_sigmoid.benchmark import main
 
@@ -57,6 +59,24 @@ def test_the_document_says_where_it_is_from(found):
     assert found["commit"] == "abc"
     assert found["hardware"]["threads"] >= 1
     assert found["versions"]["torch"]
+
+
+def test_without_a_gpu_it_does_not_measure_something_else(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="finds no CUDA device"):
+        main(["--device", "cuda"], TINY)
+
+
+def test_a_run_that_ends_in_the_middle_leaves_what_it_measured(tmp_path, monkeypatch):
+    def cut_short(*_):
+        yield {"kind": "time"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "_SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(benchmark, "_measured", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--device", "cpu", "--out", str(tmp_path), "--name", "cut"], TINY)
+    assert json.loads((tmp_path / "cut.json").read_text())["records"] == [{"kind": "time"}]
 
 
 def test_table_and_picture_are_beside_it(folder):

@@ -73,7 +73,7 @@ def test_nothing_to_draw_is_said(tmp_path):
 
 
 def test_results_from_elsewhere_are_drawn_and_tabulated(tmp_path, page):
-    write_json(tmp_path / "made_up.json", made_up_run())
+    write_json(tmp_path, "made_up", made_up_run())
     main(["--plot", str(tmp_path / "made_up.json")])
     assert (tmp_path / "made_up.md").read_text() == page
     assert (tmp_path / "made_up.png").exists()
@@ -81,4 +81,4 @@ def test_results_from_elsewhere_are_drawn_and_tabulated(tmp_path, page):
 
 def test_a_number_that_is_none_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "made_up.json", {"value": json.loads("NaN")})
+        write_json(tmp_path, "made_up", {"value": json.loads("NaN")})

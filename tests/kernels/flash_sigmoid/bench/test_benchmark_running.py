@@ -1,27 +1,11 @@
 """One measurement that fails, hangs or dies is a record with its reason, and the next one is measured."""
 
-import math
-import os
-import signal
 import time
 
-import pytest
-import torch
+from planted_measurements import planted
 
 from triptych.kernels.flash_sigmoid.bench.cases import NOT_REACHED, Job
-from triptych.kernels.flash_sigmoid.bench.running import measure, run_jobs
-
-
-def planted(job, device):
-    """What the contender's name says."""
-    match job.contender:
-        case "raises":
-            raise RuntimeError("\n  planted fault\nmore of it")
-        case "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hangs":
-            time.sleep(600)
-    return {"process": float(os.getpid())}
+from triptych.kernels.flash_sigmoid.bench.running import run_jobs
 
 
 def outcome(record):
@@ -30,7 +14,7 @@ def outcome(record):
 
 def records_of(*names, deadline=600.0, job_seconds=60.0):
     jobs = [Job(kind="time", contender=name) for name in names]
-    return list(run_jobs(jobs, "cpu", deadline=time.monotonic() + deadline, measure=planted, job_seconds=job_seconds))
+    return list(run_jobs(jobs, "cpu", planted, deadline=time.monotonic() + deadline, job_seconds=job_seconds))
 
 
 def test_an_error_is_a_record_and_the_process_goes_on():
@@ -58,7 +42,6 @@ def test_a_job_that_the_deadline_cuts_short_is_not_reached():
     assert [outcome(record) for record in records_of("hangs", deadline=1.5)] == [NOT_REACHED]
 
 
-@pytest.mark.parametrize(("kind", "fields"), [("weights", {"num_keys": 16}), ("ceiling", {})])
-def test_each_kind_of_job_gives_finite_numbers(kind, fields):
-    values = measure(Job(kind=kind, contender="blocked", **fields), torch.device("cpu"))
-    assert values and all(math.isfinite(value) for value in values.values())
+def test_what_is_no_number_is_a_fault():
+    (fault,) = records_of("no number")
+    assert outcome(fault) == "ArithmeticError: error is nan"
