@@ -40,11 +40,16 @@ from triptych.kernels.flash_sigmoid.hopper.weights import WEIGHT_SCALE, offset_o
 
 REGISTERS_TO_SHARE = gl.constexpr(504)
 """Of three groups, per thread: 65536 registers among 384 threads, in eights."""
+_NOT_SPECIALIZED = (
+    *("bias_row", "bias_head", "num_queries", "num_keys", "num_heads", "heads_per_group"),
+    *("num_turns", "num_blocks", "num_row_heads", "heads_at_once", "left", "right", "shift"),
+)
+"""Numbers of which a launch would otherwise ask whether they are 1 or divisible by 16, and compile for each answer."""
 copy_to_shared = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 """Its name in Triton 3.9, and in 3.6."""
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=_NOT_SPECIALIZED)
 def forward_kernel(
     query_desc: tma.tensor_descriptor,
     key_desc: tma.tensor_descriptor,

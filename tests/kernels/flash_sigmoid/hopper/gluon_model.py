@@ -309,7 +309,7 @@ def load(model, faults):
         if len(holders) != 1:
             raise LookupError(f"{piece!r} does not stand exactly once in the kernel")
         sources[holders[0]] = sources[holders[0]].replace(piece, replacement)
-    gluon = SimpleNamespace(jit=lambda function: function, language=model.gl)
+    gluon = SimpleNamespace(jit=_jit, language=model.gl)
     constants = {name: getattr(value, "value", value) for name, value in vars(assembly).items()}
     modules = {
         "triton.experimental.gluon.language": SimpleNamespace(experimental=SimpleNamespace(gluon=gluon)),
@@ -323,6 +323,10 @@ def load(model, faults):
         exec(compile(sources[module.__name__], module.__file__, "exec"), namespace)
         modules[module.__name__] = SimpleNamespace(**namespace)
     return modules[forward.__name__].forward_kernel
+
+
+def _jit(function=None, **options):
+    return function or (lambda decorated: decorated)
 
 
 def launch(arguments, num_programs, seed, late_copies, faults):

@@ -1,6 +1,7 @@
 """The forward kernel compiled for sm_90 without one: registers, shared memory, and Hopper's own instructions in it."""
 
 import functools
+import re
 
 import pytest
 import torch
@@ -57,6 +58,26 @@ def computing_loops(head_dim):
     products = {64: 12, 128: 16, 256: 20}[head_dim]  # columns of 16: of D for the scores, of keys for the output
     bodies = [body for body in compiled(head_dim).loops() if has(body, "MUFU.EX2")]
     return [body for body in bodies if sum(one.opcode.startswith("HGMMA") for one in body) == products]
+
+
+def test_numbers_of_a_call_do_not_ask_for_another_compilation():
+    """What is compiled here is then what every launch runs: strides of the output alone are divisible by 16 or not."""
+    asked = {one.name for one in forward_kernel.params if not (one.is_constexpr or one.do_not_specialize)}
+    strides = {"out_row", "out_position", "out_head"}
+    tensors = {"query_desc", "key_desc", "value_desc", "out_ptr", "bias_ptr"}
+    assert asked == strides | tensors | {"factor", "offset"}  # of the last two, floats, nothing is asked
+
+
+@pytest.mark.parametrize("head_dim", CALLS)
+def test_a_group_arrives_when_each_of_its_warps_is_there(head_dim):
+    """One thread arrives for four warps: right behind a barrier of these, or else a slot is given away that the slowest
+    still reads.
+    """
+    synchronising = re.compile(r"bar(rier)?\.sync|wgmma\.|mbarrier\.|^\s*\$L_*BB")
+    lines = [line for line in compiled(head_dim).assembly["ptx"].splitlines() if synchronising.search(line)]
+    arrivals = [at for at, line in enumerate(lines) if re.search(r"mbarrier\.arrive\.(?!expect_tx)", line)]
+    assert len(arrivals) >= 2 * 6  # of each group: queries, values twice, keys twice, the other's turn
+    assert all(re.search(r"bar(rier)?\.sync\s+\d+, 128;", lines[at - 1]) for at in arrivals)
 
 
 def has(body, opcode):
