@@ -13,7 +13,7 @@ BENCHMARKS := $(wildcard kernels/*/benchmark.py)
 # A GPU's figures are taken in $(VENV); where wheels have been carried, in an environment of them over PYTHON's own torch.
 BENCH_RUNS ?= trimodal_320m trimodal_3b
 BENCH_ARGS ?= --micro-batches 4 --trace
-BENCH_MINUTES ?= 6
+BENCH_MINUTES ?= 5
 BENCH_OUT ?=
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 WHEELS := .wheels
@@ -63,9 +63,11 @@ bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
 bench-gpu: bench-gpu-kernels bench-gpu-steps ## bench-gpu-kernels, then bench-gpu-steps
 
 bench-gpu-kernels: $(BENCH_VENV)/.ready ## the GPU tests, then attention against its peers: kernels/flash_sigmoid/results/
+	@$(BENCH_VENV)/bin/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() \
+		else "torch finds no CUDA device, and this measures on one; on a CPU: make bench")'
 	@out=$(or $(BENCH_OUT),kernels/flash_sigmoid/results); mkdir -p $$out; \
-	timeout 200 $(BENCH_VENV)/bin/python -m pytest -m gpu -q -n 8 tests/kernels --junitxml=$$out/gpu-tests.xml; tests=$$?; \
-	$(BENCH_VENV)/bin/python -P -m triptych.kernels.flash_sigmoid.benchmark --minutes $(BENCH_MINUTES) \
+	.ci/gpu_tests $(BENCH_VENV)/bin/python $$out; tests=$$?; \
+	$(BENCH_VENV)/bin/python -P -m triptych.kernels.flash_sigmoid.benchmark --device cuda --minutes $(BENCH_MINUTES) \
 		--commit $(COMMIT) --out $$out && exit $$tests
 
 bench-gpu-steps: $(BENCH_VENV)/.ready ## time training steps of BENCH_RUNS with BENCH_ARGS, made-up data: trainer/results/
