@@ -83,7 +83,7 @@ def attention(
     run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_demo.")] = "trimodal_demo",
     settings: Settings = None,
     explain: Annotated[
-        bool, typer.Option(help="Say what is asked of the backends too, and which there are of the other function.")
+        bool, typer.Option(help="Say what is asked of them too, which the other function has, and the variables.")
     ] = False,
 ) -> None:
     """Print which backend computes a run's attention on this machine, and why not another."""

@@ -21,7 +21,8 @@ _FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid")
 
 def attention(name: str, settings: Sequence[str], *, explain: bool, console: Console | None = None) -> None:
     """Print every backend of the run's attention, whether it can run here, the reason, and which is taken. explain:
-    what is asked of them too, and the backends of the other function.
+    what is asked of them too, the backends of the other function, and the variables that modules in Transformer
+    Engine's place follow; these also where one is set.
 
     ValueError, after the table, where none can, or the one that the run names.
     """
@@ -38,7 +39,8 @@ def attention(name: str, settings: Sequence[str], *, explain: bool, console: Con
             if function != request.function:
                 console.print(f"with attention.function={function}:", soft_wrap=True)
                 console.print(_backends(replace(request, function=function), "auto"))
-    console.print(_variables())
+    if explain or variables_that_are_set():
+        console.print(_variables())
     REGISTRY.choose(request, wanted)
 
 

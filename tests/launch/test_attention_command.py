@@ -86,6 +86,11 @@ def test_it_tells_the_variables_and_their_values(command, monkeypatch):
     assert {name: told[name][1] for name in VARIABLES} == VARIABLES
 
 
+def test_variables_that_are_not_set_are_told_where_all_is_explained(command):
+    assert VARIABLES.keys().isdisjoint(rows(command("attention").out))
+    assert VARIABLES.keys() <= rows(command("attention", "--explain").out).keys()
+
+
 def test_an_unknown_run_is_refused(assert_refused):
     assert_refused("attention", "trimodal_dmo", says="did you mean trimodal_demo?")
 
