@@ -118,7 +118,8 @@ class _RefusesBypasses:
 def _refusing_bypasses(module: type) -> type:
     if issubclass(module, _RefusesBypasses):
         return module
-    return type(f"Sigmoid{module.__name__}", (_RefusesBypasses, module), {"__doc__": module.__doc__})
+    described = {"__doc__": module.__doc__, "__module__": __name__}
+    return type(f"Sigmoid{module.__name__}", (_RefusesBypasses, module), described)
 
 
 class SigmoidGPTLayer(TransformerLayer):

@@ -270,6 +270,11 @@ def test_dynamic_batching_is_refused(groups, name):
         attention(hidden(), None, **{name: DynamicContext()})
 
 
+def test_the_refusing_attention_says_where_it_is_from():
+    module = with_sigmoid_attention(get_gpt_layer_local_spec()).submodules.self_attention.module
+    assert f"{module.__module__}.{module.__name__}" == "triptych.models.attention.megatron_spec.SigmoidSelfAttention"
+
+
 def test_flash_decoding_is_refused(groups):
     attention = layer_of(learned(), groups.collection).eval().self_attention
     with pytest.raises(ValueError, match=r"flash_decode runs softmax kernels, .*; turn it off"):
