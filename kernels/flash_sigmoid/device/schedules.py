@@ -1,6 +1,6 @@
 """Which tiles a kernel takes: one table, by architecture, direction, head dimension and type. None has run on a GPU
 yet: rows were chosen by what the compiler makes of them (Triton 3.9, causal, bf16 unless said), given as registers per
-thread / KiB of shared memory. No loop of any touches local memory. What can be said without a GPU:
+thread / KiB of shared memory. No loop over full tiles touches local memory. What can be said without a GPU:
 
 On sm_90 a full tile of 128 x 64 scores of the forward pass at D = 128 is 1024 clocks of the tensor cores, 640 of the
 special function unit (80 of its instructions in each of 2 warps of a scheduler, 16 lanes per clock and multiprocessor)
@@ -66,7 +66,7 @@ _SIXTEEN_BITS: dict[int, dict[Direction, _Rows]] = {
         },
         "key_gradient": {
             64: _schedule(32, 64, 4, 2),  # 174 / 24; 64 x 64 spills
-            128: _schedule(64, 64, 8, 2),  # 177 / 72
+            128: _schedule(32, 64, 8, 2),  # 172 / 52; 64 x 64 spills where a head is cut in two
             256: _schedule(64, 32, 8, 2),  # 183 / 100
         },
     },
@@ -74,7 +74,7 @@ _SIXTEEN_BITS: dict[int, dict[Direction, _Rows]] = {
         "forward": {
             64: _schedule(128, 64, 4, 3),
             128: _schedule(128, 32, 8, 3),  # 188 / 64
-            256: _schedule(64, 32, 4, 2),  # 255 / 68
+            256: _schedule(64, 32, 8, 2),  # 255 / 48 at 192
         },
         "query_gradient": {
             64: _schedule(128, 64, 8, 2),
@@ -83,7 +83,7 @@ _SIXTEEN_BITS: dict[int, dict[Direction, _Rows]] = {
         },
         "key_gradient": {
             64: _schedule(32, 64, 4, 2),
-            128: _schedule(64, 64, 8, 2),
+            128: _schedule(32, 64, 8, 2),
             256: _schedule(32, 32, 8, 1),  # 180 / 80
         },
     },
