@@ -173,7 +173,7 @@ GRIDS = {
         num_rounds=3,
         weights_at=(1024, 16384, 131072),
         checks_instructions=True,
-        num_compilers=8,
+        num_compilers=16,
     ),
     "cpu": Grid(
         ours=("blocked",),

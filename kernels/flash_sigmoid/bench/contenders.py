@@ -108,7 +108,8 @@ def _compiled_flex(shape: Shape, device: torch.device) -> Callable[[Tensor, Tens
         assert isinstance(mean_BHSD, Tensor) and not isinstance(rest, Tensor) and rest.lse is not None
         return (mean_BHSD.float() * rest.lse.exp()[..., None]).to(query.dtype).transpose(1, 2)
 
-    return torch.compile(attend, dynamic=False)
+    # Left to eager operations, flex_attention would hold the whole matrix of scores: better a row that says why.
+    return torch.compile(attend, dynamic=False, fullgraph=True)
 
 
 _ALL = (
