@@ -141,8 +141,9 @@ def forward_call(
     """out: what the call fills in."""
     large = {"query": query, "key": key, "value": value, "out": out}
     arguments = _arguments(large, problem, kernels, schedule)
-    # Of two parts, ptxas makes each product of sm_90 wait for the one before, with scores ahead of weights.
-    arguments["SCORES_AHEAD"] = 0 if arguments["D1"] or arguments["E1"] else schedule.scores_ahead
+    # Elsewhere ptxas lets each product of sm_90 wait for the one before, with scores ahead of weights.
+    simple = not (arguments["D1"] or arguments["E1"] or arguments["HAS_LEFT"])
+    arguments["SCORES_AHEAD"] = schedule.scores_ahead if simple else 0
     tiles = _programs(
         query.shape[2], problem.max_query_length, schedule.block_queries, problem.max_key_length, arguments
     )

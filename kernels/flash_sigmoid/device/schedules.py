@@ -10,9 +10,9 @@ compiler keeps them in flight: one wait per tile, after sigma. At D = 64 the pro
 functions still 640: they bound it at 80 % of the tensor cores' rate. 128 registers let two programs share a
 multiprocessor there.
 
-dK and dV at D = 128 need 255 registers with 128 keys; a few are kept in local memory around the loops, none within. dP
-is begun before sigma. With two accumulators of 256 columns there is no room at all: dV and dK take one pass each,
-which adds one product in five, and stays on the tensor cores' fast instructions (tiles of 32 keys do not).
+dK and dV at D = 128 need 255 registers with 128 keys: up to 320 bytes are kept in local memory around the loop over
+full tiles. dP is begun before sigma. With two accumulators of 256 columns there is no room at all: dV and dK take one
+pass each, which adds one product in five, and stays on the tensor cores' fast instructions (tiles of 32 keys do not).
 """
 
 from dataclasses import dataclass

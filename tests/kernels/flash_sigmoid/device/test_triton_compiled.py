@@ -47,10 +47,10 @@ def count(body, opcode):
 
 
 def assert_sound(arch, direction, head_dim, dtype, **kind):
-    """A causal call: masked tiles, and full ones, whose loop is the shortest. A register may be saved elsewhere."""
+    """A causal call: masked tiles, and full ones, whose loop is the shortest. Registers may be saved around it."""
     resources = resources_of(call_of(direction, head_dim, dtype, arch, **{"right": 0, **kind}), arch)
     assert resources.shared_bytes <= SHARED_LIMIT_BYTES[arch]
-    assert resources.stack_bytes <= 96
+    assert resources.stack_bytes <= 320
     body = min(loops_of(resources, "MUFU.EX2"), key=len)
     assert not [one.text for one in body if one.opcode.startswith(("LDL", "STL"))]
     if dtype != FP32:
