@@ -12,8 +12,8 @@ multiprocessor there.
 
 dK and dV at D = 128 need 255 registers with 128 keys: up to 320 bytes are kept in local memory around the loop over
 full tiles. Triton 3.6 reads three of them per tile, and places dP below sigma better. dP is begun before sigma. With
-two accumulators of 256 columns there is no room at all: dV and dK take one pass each, which adds one product in five,
-and stays on the tensor cores' fast instructions (tiles of 32 keys do not).
+two accumulators of 256 columns there is no room at all: dV and dK take one pass each, which makes five products of
+four, and stays on the tensor cores' fast instructions (tiles of 32 keys do not).
 """
 
 from dataclasses import dataclass
