@@ -18,7 +18,7 @@ LENGTH = 4096
 
 def call_of(
     direction, head_dim, dtype, arch, *, value_dim=None, schedule=None, right=-1, left=-1, segments=False, bias=False,
-    slopes=False, heads_per_group=1,
+    slopes=False, heads_per_group=1, sigmoid="accurate",
 ):  # fmt: skip
     """The launch of a direction, which nothing can run."""
     query, key, value, grad = (
@@ -38,7 +38,7 @@ def call_of(
         shift=0,
         max_query_length=LENGTH,
         max_key_length=LENGTH,
-        sigmoid="accurate",
+        sigmoid=sigmoid,
         bias_NH=torch.empty(2, 4, device="meta") if bias else None,
         slopes_NH=torch.empty(2, 4, device="meta") if slopes else None,
         table_N6=torch.empty(2, 6, dtype=torch.int32, device="meta") if segments else None,

@@ -97,6 +97,14 @@ def test_other_masks_and_biases(kind, head_dim, direction):
     assert_sound(90, direction, head_dim, BF16, **kind)
 
 
+@pytest.mark.parametrize("arch", [80, 90])
+def test_tanh_is_one_special_function(arch):
+    resources = resources_of(call_of("forward", 128, BF16, arch, sigmoid="tanh"), arch)
+    body = min(loops_of(resources, "MUFU"), key=len)
+    assert count(body, "MUFU.TANH") == count(body, "MUFU") > 0
+    assert count(body, PRODUCT[arch])
+
+
 def test_scores_run_ahead_of_weights():
     """Products of the next tile are issued among the special functions of this one, in the loop of full tiles."""
     among = {}
