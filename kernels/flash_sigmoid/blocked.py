@@ -22,7 +22,8 @@ _LINES_PER_BLOCK = 256
 """Measured on one core of an EPYC of 2024 with 1 MiB of L2 cache, fp32, both passes, D = 64, 2048 positions: full
 attention is within 5 % of the best from 256 x 256 to 1024 x 512, and 10 % slower at 128 x 512; causal attention is 12 %
 slower with 512 lines and 45 % with 1024, which see more of what is hidden. Nine tenths are products. Compiling the body
-to C++ (torch.compile, max-autotune too) took 0 to 19 % longer than these operations one after another.
+to C++ (torch.compile) took 9 to 32 % longer forward and -10 to 15 % longer backward than these operations in turn,
+in one run beside other work.
 """
 _SCORES_PER_BLOCK = 1 << 18
 """1 MiB of fp32: one block of long rows, or several heads of short ones. Four times as much was 30 % slower."""
