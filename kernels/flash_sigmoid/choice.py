@@ -54,10 +54,10 @@ def facts_of(query_BSHD: Tensor, value_BTGE: Tensor, problem: Problem) -> CallFa
 
 def triton_reason(facts: CallFacts) -> str | None:
     """Why the Triton kernels cannot run, or None."""
+    if facts.device != "cuda":  # before the look for a package, which every call on a CPU would pay
+        return f"it runs on CUDA, and the tensors are on {facts.device}"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if facts.device != "cuda":
-        return f"it runs on CUDA, and the tensors are on {facts.device}"
     if facts.capability is not None and facts.capability < MIN_CAPABILITY:
         return f"it needs compute capability 8.0, and the device has {_dotted(facts.capability)}"
     if max(facts.head_dims) > MAX_HEAD_DIM:
@@ -74,10 +74,10 @@ def blocked_reason(facts: CallFacts) -> str | None:
 
 def gluon_reason(facts: CallFacts) -> str | None:
     """Why the Gluon kernels cannot run, as far as the facts tell: a call's strides and masks may refuse it too."""
+    if facts.device != "cuda":  # before the look for a package, which every call on a CPU would pay
+        return f"it runs on CUDA, and the tensors are on {facts.device}"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if facts.device != "cuda":
-        return f"it runs on CUDA, and the tensors are on {facts.device}"
     if facts.capability is not None and facts.capability[0] != 9:
         return f"it is written for compute capability 9.0, and the device has {_dotted(facts.capability)}"
     if facts.dtype not in (torch.float16, torch.bfloat16):
