@@ -49,8 +49,7 @@ def benchmark(
     folder.mkdir(parents=True, exist_ok=True)
     with process_groups(placement, run.fit.parallel) as groups:
         say = print if groups.is_first else _ignore
-        dtype = torch.bfloat16 if run.fit.engine.precision == "bf16" else torch.float32
-        matmul = matmul_tflops(groups.device, dtype)
+        matmul = matmul_tflops(groups.device, run.fit.engine.dtype)
         bench = Bench(run, groups)
         say(f"built in {bench.build_seconds:.1f} s")
         measured = measure(bench, num_warmup=num_warmup, num_steps=num_steps, report=say)

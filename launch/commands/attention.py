@@ -15,7 +15,6 @@ from triptych.models.attention.registry.backends import REGISTRY
 from triptych.models.attention.registry.request import AttentionRequest, Function
 from triptych.models.attention.transformer_engine.environment import VARIABLES, variables_that_are_set
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid")
 
 
@@ -52,7 +51,7 @@ def request_of(run: TrimodalRun) -> AttentionRequest:
         function=model.attention.function,
         device="cuda" if cuda else "cpu",
         capability=torch.cuda.get_device_capability() if cuda else None,
-        dtype=_DTYPES[run.fit.engine.precision],
+        dtype=run.fit.engine.dtype,
         head_dims=(model.head_dim, model.head_dim),
         num_heads=model.num_attention_heads,
         num_groups=model.num_query_groups,

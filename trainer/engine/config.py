@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 REDUCE_BUCKET_ELEMENTS = 50_000_000
 """Gradients that are reduced over data-parallel ranks in one message. DeepSpeed's own 500 million are 2 GB of buffer,
 twice where reduction overlaps; a tenth still takes milliseconds to send, so latency is nothing. Our choice, unmeasured.
@@ -21,6 +23,11 @@ class EngineConfig:
     zero_stage: Literal[0, 1, 2] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_clipping: float = 1.0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters and activations."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
 def deepspeed_settings(config: EngineConfig) -> dict[str, Any]:

@@ -69,8 +69,7 @@ class Engine:
         if groups.layout.pipeline > 1:
             if config.zero_stage and config.precision == "fp32":
                 sum_norms_alike(self._deepspeed.optimizer, len(kinds))
-            dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-            self._pipeline = PipelineSchedule(self.chunks, groups, dtype)
+            self._pipeline = PipelineSchedule(self.chunks, groups, config.dtype)
 
     @property
     def module(self) -> nn.Module:
