@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch
 from triptych.configs.digits_evaluation import Evaluation, Generated
 from triptych.configs.tree import to_yaml
 from triptych.data_pipelines.vocabulary import Task
+from triptych.kernels.provenance import processor
 from triptych.launch.report.data import (
     Clip,
     DigitRow,
@@ -215,10 +215,4 @@ def hardware() -> str:
     """The machine in a few words: the GPU's name, or threads and the CPU's name."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    names = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return f"{torch.get_num_threads()} threads of {names[0] if names else platform.machine()}"
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return f"{torch.get_num_threads()} threads of {processor()}"

@@ -1,18 +1,15 @@
 """What a benchmark writes down: numbers with the hardware, versions, shapes and commit that they belong to."""
 
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from triptych.configs.tree import to_mapping
 from triptych.configs.trimodal import TrimodalRun
+from triptych.kernels.provenance import processor, versions
 from triptych.launch.benchmark.measure import Measurement
 from triptych.launch.benchmark.trace import Breakdown
 from triptych.trainer.parallel.groups import Groups
@@ -41,7 +38,7 @@ def document(
         "command": command,
         "commit": commit,
         "hardware": hardware(groups),
-        "versions": versions(),
+        "versions": versions(_PACKAGES),
         "layout": {**to_mapping(run.fit.parallel), "data": groups.num_data_ranks, "zero": run.fit.engine.zero_stage},
         "shapes": {
             "parameters": num_parameters,
@@ -105,20 +102,9 @@ def hardware(groups: Groups) -> dict[str, Any]:
         "device": _device_name(groups.device),
         "num_devices": groups.placement.world_size,
         "memory_gib": _gib(torch.cuda.get_device_properties(groups.device).total_memory) if cuda else None,
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
     }
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python, CUDA and the packages that do the work; None where one is missing."""
-    found: dict[str, str | None] = {"python": sys.version.split()[0], "cuda": torch.version.cuda}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def summary(found: Mapping[str, Any]) -> list[str]:
@@ -162,13 +148,3 @@ def _gib(size: int | None) -> float | None:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def _processor() -> str:
-    """Its model, where the system tells."""
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -1,12 +1,9 @@
 """What a run writes down: every record with the hardware, versions, convention and commit that it belongs to."""
 
 import json
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import torch
 
 from triptych.kernels.flash_sigmoid.bench.cases import CONVENTION, Grid
 from triptych.kernels.flash_sigmoid.bench.running import Record
+from triptych.kernels.provenance import processor, versions
 
 _PACKAGES = ("torch", "triton", "nvidia-cudnn-cu13", "numpy")
 
@@ -22,12 +20,13 @@ def document(
     records: Sequence[Record], grid: Grid, device: str, *, command: str, commit: str, note: str = ""
 ) -> dict[str, Any]:
     """All of it, ready for JSON. note: what else a reader must know, such as that the machine was shared."""
+    cudnn = str(torch.backends.cudnn.version()) if torch.cuda.is_available() else None  # as torch sees it
     return {
         "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
         "commit": commit,
         "hardware": hardware(device),
-        "versions": versions(),
+        "versions": {**versions(_PACKAGES), "cudnn": cudnn},
         "convention": CONVENTION,
         "note": note,
         "ours": list(grid.ours),
@@ -45,24 +44,9 @@ def hardware(device: str) -> dict[str, Any]:
             "device": properties.name,
             "multiprocessors": properties.multi_processor_count,
             "memory_gib": properties.total_memory / 2**30,
-            "processor": _processor(),
+            "processor": processor(),
         }
-    return {"device": _processor(), "threads": torch.get_num_threads()}
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python, CUDA, cuDNN as torch sees it, and the packages that do the work; None where one is missing."""
-    found: dict[str, str | None] = {
-        "python": sys.version.split()[0],
-        "cuda": torch.version.cuda,
-        "cudnn": str(torch.backends.cudnn.version()) if torch.cuda.is_available() else None,
-    }
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+    return {"device": processor(), "threads": torch.get_num_threads()}
 
 
 def write_json(folder: Path, name: str, found: dict[str, Any]) -> None:
@@ -71,13 +55,3 @@ def write_json(folder: Path, name: str, found: dict[str, Any]) -> None:
     unfinished = folder / f"{name}.json.unfinished"
     unfinished.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
     unfinished.replace(folder / f"{name}.json")
-
-
-def _processor() -> str:
-    """Its model, where the system tells."""
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -13,6 +13,8 @@ from layout_comparison import FP32_BOUNDS
 from layout_grid import Grid
 from layout_run import BATCH, NUM_STEPS, Cell
 
+from triptych.kernels.provenance import processor
+
 QUANTITIES = ("loss", "gradient norm", "metrics", "accuracy", "weights", "exp_avg", "exp_avg_sq")
 EXACT = ("tokens", "ranks", "copies")
 
@@ -88,7 +90,7 @@ def header(matrix):
             "",
             f"**{matrix.verdict}.** Written by `make test-matrix`.",
             "",
-            f"- {_processor()}, {os.cpu_count()} cores, gloo; Python {platform.python_version()}, {versions}; commit "
+            f"- {processor()}, {os.cpu_count()} cores, gloo; Python {platform.python_version()}, {versions}; commit "
             f"{_commit()}; {datetime.now(UTC):%Y-%m-%d}.",
             f"- Each cell trains {NUM_STEPS} steps of {BATCH} sequences, some of them clipped, with dropout, and is "
             "compared at every step with one process (micro-batch 4, ZeRO 1, nothing recomputed) of the same model and "
@@ -186,12 +188,6 @@ def _excess(value, bound):
 def _times(value, bound):
     excess = _excess(value, bound)
     return "" if excess == float("inf") else f" {excess:.0f}x"
-
-
-def _processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _commit():

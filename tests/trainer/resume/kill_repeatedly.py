@@ -21,6 +21,8 @@ from damage import KINDS
 from layout_comparison import FP32_BOUNDS
 from repetitions import CELLS, carry_out, carry_out_damaged, interrupted, planned
 
+from triptych.kernels.provenance import processor
+
 HEAD = """# Killed, resumed, compared
 
 Written by `make test-resume`. {repetitions} runs of about 20 steps (a tri-modal model of 4 layers with dropout,
@@ -141,7 +143,7 @@ def _head(repetitions, struck, minutes):
         total=Attempt.__dataclass_fields__["total_tokens"].default,
         every=Attempt.__dataclass_fields__["every_tokens"].default,
         **FP32_BOUNDS,
-        hardware=f"{os.cpu_count()} cores ({_processor()})",
+        hardware=f"{os.cpu_count()} cores ({processor()})",
         python=platform.python_version(),
         torch=version("torch"),
         deepspeed=version("deepspeed"),
@@ -150,11 +152,6 @@ def _head(repetitions, struck, minutes):
         date=time.strftime("%Y-%m-%d"),
         minutes=minutes,
     )
-
-
-def _processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _commit():

@@ -10,6 +10,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from triptych.kernels.provenance import processor
+
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PACKAGES = ("torch", "matplotlib")
 INK, MUTED, GRID = "#222222", "#767676", "#e6e6e6"
@@ -20,7 +22,7 @@ def provenance(name: str, seconds: float) -> str:
     """Command, date, versions, hardware and duration, as one paragraph."""
     versions = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
     command = f"python -m triptych.trainer.scaling.study.{name}"
-    return f"`{command}`, {datetime.date.today()}; {versions}; one thread of {_processor()}, {seconds:.0f} s of it."
+    return f"`{command}`, {datetime.date.today()}; {versions}; one thread of {processor()}, {seconds:.0f} s of it."
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -64,10 +66,3 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, gap
     edge = max(x for x, _, _, _ in placed) + 0.02
     for (_, _, name, colour), height in zip(placed, heights, strict=True):
         axes.text(edge, height, name, transform=axes.transAxes, color=colour, fontsize=9, va="center")
-
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
