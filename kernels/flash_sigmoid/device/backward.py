@@ -23,6 +23,7 @@ import triton.language as tl
 
 from triptych.kernels.flash_sigmoid.device.sigmoid import sigmoid_of, slope_of
 from triptych.kernels.flash_sigmoid.device.tiles import (
+    NOT_SPECIALIZED,
     distance,
     load_tile,
     locate,
@@ -35,11 +36,9 @@ from triptych.kernels.flash_sigmoid.device.tiles import (
 )
 
 _NOT_SPECIALIZED = [
-    *("query_row", "query_position", "query_head", "key_row", "key_position", "key_head"),
-    *("value_row", "value_position", "value_head", "grad_row", "grad_position", "grad_head"),
+    *NOT_SPECIALIZED,
+    *("grad_row", "grad_position", "grad_head"),
     *("dq_row", "dq_position", "dq_head", "dk_row", "dk_position", "dk_head", "dv_row", "dv_position", "dv_head"),
-    *("bias_row", "bias_head", "slope_row", "slope_head"),
-    *("all_heads", "num_heads", "num_queries", "num_keys", "shift", "left", "right", "num_tiles", "heads_at_once"),
 ]
 
 

@@ -19,6 +19,7 @@ import triton.language as tl
 
 from triptych.kernels.flash_sigmoid.device.sigmoid import sigmoid_of
 from triptych.kernels.flash_sigmoid.device.tiles import (
+    NOT_SPECIALIZED,
     distance,
     load_tile,
     locate,
@@ -124,12 +125,7 @@ def _add_tiles(
     return out0, out1
 
 
-_NOT_SPECIALIZED = [
-    *("query_row", "query_position", "query_head", "key_row", "key_position", "key_head"),
-    *("value_row", "value_position", "value_head", "out_row", "out_position", "out_head"),
-    *("bias_row", "bias_head", "slope_row", "slope_head"),
-    *("all_heads", "num_heads", "num_queries", "num_keys", "shift", "left", "right", "num_tiles", "heads_at_once"),
-]
+_NOT_SPECIALIZED = [*NOT_SPECIALIZED, "out_row", "out_position", "out_head"]
 
 
 @triton.jit(do_not_specialize=_NOT_SPECIALIZED)

@@ -12,6 +12,14 @@ for dQ, keys for dK and dV), "other" the side that it walks along.
 import triton
 import triton.language as tl
 
+NOT_SPECIALIZED = (
+    *("query_row", "query_position", "query_head", "key_row", "key_position", "key_head"),
+    *("value_row", "value_position", "value_head"),
+    *("bias_row", "bias_head", "slope_row", "slope_head"),
+    *("all_heads", "num_heads", "num_queries", "num_keys", "shift", "left", "right", "num_tiles", "heads_at_once"),
+)
+"""Numbers that every kernel takes, of which it is compiled once for all values."""
+
 
 @triton.jit
 def place(
