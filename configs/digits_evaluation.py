@@ -116,7 +116,7 @@ def _character_error(generated: Generated) -> float | None:
 def _held_out(modality: Modality, run: TrimodalRun, generator: Generator, mixture: Mixture) -> dict[str, Estimate]:
     """Every metric of the objective on one source, with noise that never changes."""
     name = NELBO_SOURCES[modality]
-    whole = mixture.rows(name, np.arange(mixture.num_sequences(name))).to(generator.device)
+    whole = mixture.rows(mixture.epoch_of(name)).to(generator.device)
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(whole), run.evaluation.batch_size):

@@ -1,10 +1,10 @@
 """What a run's layout depends on, gathered from its parts."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from triptych.configs.token_data import SourceConfig
+from triptych.configs.token_data import TokenDataConfig
 from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
+from triptych.data_pipelines.stream.shares import weight_at
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.trainer.fit_config import FitConfig
@@ -13,8 +13,9 @@ from triptych.trainer.scaling.config import RunFacts
 from triptych.trainer.scaling.scaling import hyper_parameters
 
 
-def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_together: int) -> Plan:
-    """A run as `require_layout` judges it. rows_together: copies of a sequence, which stay on one rank.
+def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, row_length: int, rows_together: int) -> Plan:
+    """A run as `require_layout` judges it. row_length: positions. rows_together: copies of a row, which stay on one
+    rank.
 
     A batch that is rounded to what divides, a schedule's, an automatic or a fractional one, is judged by the smallest
     that does.
@@ -31,7 +32,7 @@ def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_
             num_attention_heads=model.num_attention_heads,
             num_query_groups=model.num_query_groups,
             ffn_hidden_size=model.ffn_hidden_size,
-            sequence_length=model.sequence_length,
+            row_length=row_length,
             vocabulary_sizes=(model.embedding_rows, *(model.head_columns(modality) for modality in MODALITIES)),
         ),
         rows_together=rows_together,
@@ -46,23 +47,39 @@ def layout_plan(model: TrimodalConfig, fit: FitConfig, *, world_size: int, rows_
     return replace(plan, batch=max(1, plan.batch_unit), batch_setting="physical_batch")
 
 
-def predicted_shares(layout: SequenceLayout, sources: Iterable[SourceConfig]) -> dict[Modality, float]:
+def predicted_shares(layout: SequenceLayout, data: TokenDataConfig) -> dict[Modality, float]:
     """Of all positions, padding too, the share that is of each modality and to be predicted; conditions are given."""
     shares = dict.fromkeys(MODALITIES, 0.0)
-    sequences: list[tuple[Task, float]] = [
-        (source.task, source.weight / layout.num_tokens(source.task)) for source in sources
-    ]
-    total = sum(number for _, number in sequences)
-    for task, number in sequences:
-        if task == "text":
-            shares["text"] += number / total
+    sources = [source for source in data.sources.values() if weight_at(source.weight, 0) > 0]
+    row_length = data.row_length(layout.sequence_length)
+    rows = [weight_at(source.weight, 0) / tokens_of_row(layout, data, source.task) for source in sources]
+    for source, number in zip(sources, rows, strict=True):
+        share = number / sum(rows) * tokens_of_row(layout, data, source.task) / row_length
+        if source.task == "text":
+            shares["text"] += share
         else:
-            target = SIDES[task][1]
-            shares[target] += number / total * layout.regions.of(target) / layout.sequence_length
+            target = SIDES[source.task][1]
+            shares[target] += share * layout.regions.of(target) / layout.longest(source.task)
     return shares
 
 
-def tokens_per_sequence(layout: SequenceLayout, sources: Iterable[SourceConfig]) -> float:
-    """Mean positions of a sequence that are not padding, over sources whose weights are shares of the tokens."""
-    shares = [(source.weight, layout.num_tokens(source.task)) for source in sources]
+def tokens_of_row(layout: SequenceLayout, data: TokenDataConfig, task: Task) -> int:
+    """Positions of a task's row that are not padding, about: as if all its documents were of the longest kind, except
+    where their lengths vary, which lets them fill a row.
+    """
+    row_length, longest = data.row_length(layout.sequence_length), layout.longest(task)
+    if task == "text":
+        return row_length
+    if data.packing.rows == "none":
+        return longest
+    return row_length if layout.regions.condition_multiple is not None else row_length // longest * longest
+
+
+def tokens_per_row(layout: SequenceLayout, data: TokenDataConfig) -> float:
+    """Mean positions of a row that are not padding, over sources whose weights, at the beginning of the run, are shares
+    of the tokens.
+    """
+    shares = [
+        (weight_at(source.weight, 0), tokens_of_row(layout, data, source.task)) for source in data.sources.values()
+    ]
     return sum(weight for weight, _ in shares) / sum(weight / length for weight, length in shares)

@@ -4,15 +4,18 @@ Under a data folder are `tokenizers/<modality>/` and `codes/<shards>/<split>/`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.shards.codes import load_codes
 from triptych.data_pipelines.shards.manifest import read_manifest, require_fingerprints
+from triptych.data_pipelines.stream.cursor import require_name
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sequences import SIDES, RegionSizes, SequenceLayout
-from triptych.data_pipelines.stream.sources import PairSource, Source, TextSource
+from triptych.data_pipelines.stream.shares import Weight
+from triptych.data_pipelines.stream.sources import CodeReader, MemoryCodes, PairSource, Source, TextSource
+from triptych.data_pipelines.stream.windows import PackingConfig
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.data_pipelines.tokenizers.text import TextTokenizer
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task, Vocabulary
@@ -24,24 +27,41 @@ _TOKENIZERS = "tokenizers"
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SourceConfig:
-    """One task over one set of shards. weight: share of the tokens, relative to the other sources."""
+    """One task over one set of shards. weight: share of the tokens, relative to the other sources, or a schedule of it
+    over the run's tokens.
+    """
 
     task: Task
     shards: str
-    weight: float = 1.0
+    weight: Weight = 1.0
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TokenDataConfig:
-    """folder: holds tokenizers/ and codes/. regions: positions per side of a pair. sources: name to source."""
+    """folder: holds tokenizers/ and codes/. regions: positions per side of a pair. sources: name to source.
+    packing: how documents share rows.
+    """
 
     folder: str
     regions: RegionSizes
     sources: dict[str, SourceConfig]
+    packing: PackingConfig = field(default_factory=PackingConfig)
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("data.sources is empty; name at least one source")
+        for name in self.sources:
+            require_name(name)
+
+    def row_length(self, sequence_length: int) -> int:
+        """Positions of a row. ValueError if a document of `sequence_length` does not fit."""
+        row_length = self.packing.row_length or sequence_length
+        if row_length < sequence_length:
+            raise ValueError(
+                f"data.packing.row_length is {row_length}, a document may take {sequence_length}; raise it, or lower "
+                "model.sequence_length"
+            )
+        return row_length
 
 
 def tokenizer_folder(folder: Path, modality: Modality) -> Path:
@@ -82,16 +102,30 @@ def build_mixture(
     config: TokenDataConfig, layout: SequenceLayout, tokenizers: Tokenizers, *, split: Split, seed: int, copies: int = 1
 ) -> Mixture:
     """The mixture of a split. ValueError for missing, damaged or foreign shards, and for an empty source."""
-    sources = {
-        name: WeightedSource(source=_source(Path(config.folder), entry, layout, tokenizers, split), weight=entry.weight)
-        for name, entry in config.sources.items()
-    }
-    return Mixture(sources, seed=seed, copies=copies)
+    row_length = config.row_length(layout.sequence_length)
+    sources = {}
+    for name, entry in config.sources.items():
+        shards = codes_folder(Path(config.folder)) / entry.shards / split
+        require_fingerprints(shards, read_manifest(shards), tokenizers)
+        source = build_source(entry.task, _codes(shards, entry.task), layout, row_length)
+        sources[name] = WeightedSource(source=source, weight=entry.weight)
+    return Mixture(
+        sources,
+        seed=seed,
+        row_length=row_length,
+        pad=layout.vocabulary.special("pad"),
+        packing=config.packing,
+        copies=copies,
+    )
 
 
-def _source(folder: Path, entry: SourceConfig, layout: SequenceLayout, tokenizers: Tokenizers, split: Split) -> Source:
-    shards = codes_folder(folder) / entry.shards / split
-    require_fingerprints(shards, read_manifest(shards), tokenizers)
-    if entry.task == "text":
-        return TextSource(load_codes(shards, "text"), layout)
-    return PairSource(entry.task, {side: load_codes(shards, side) for side in SIDES[entry.task]}, layout)
+def build_source(task: Task, codes: CodeReader, layout: SequenceLayout, row_length: int) -> Source:
+    """One task over codes. Texts are cut so that pieces fill a row."""
+    if task == "text":
+        return TextSource(codes, layout, row_length // -(-row_length // layout.sequence_length))
+    return PairSource(task, codes, layout)
+
+
+def _codes(shards: Path, task: Task) -> CodeReader:
+    modalities = ("text",) if task == "text" else SIDES[task]
+    return MemoryCodes({modality: load_codes(shards, modality) for modality in modalities})

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.configs.layouts import layout_plan, predicted_shares, tokens_per_sequence
+from triptych.configs.layouts import layout_plan, predicted_shares, tokens_per_row
 from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
@@ -66,23 +66,34 @@ class TrimodalRun:
         )
 
     @property
+    def row_length(self) -> int:
+        """Positions of a row, in which one or several documents are."""
+        return self.data.row_length(self.model.sequence_length)
+
+    @property
     def stage_costs(self) -> tuple[float, float]:
         """Compute of the model's two ends in units of a layer, by which the stages of a pipeline are balanced."""
-        return self.model.stage_costs(predicted_shares(self.layout, self.data.sources.values()))
+        return self.model.stage_costs(predicted_shares(self.layout, self.data))
 
     @property
     def facts(self) -> RunFacts:
         """What scaling must know of the run."""
         return RunFacts(
             shape=self.model.shape_ratio,
-            tokens_per_sequence=tokens_per_sequence(self.layout, self.data.sources.values()),
+            tokens_per_row=tokens_per_row(self.layout, self.data),
             rows_together=self._copies("train"),
             gradient_parts={"all": "", **{modality: f"heads.{modality}." for modality in MODALITIES}},
         )
 
     def plan(self, world_size: int) -> Plan:
         """The run on `world_size` processes, as `require_layout` judges it."""
-        return layout_plan(self.model, self.fit, world_size=world_size, rows_together=self._copies("train"))
+        return layout_plan(
+            self.model,
+            self.fit,
+            world_size=world_size,
+            row_length=self.row_length,
+            rows_together=self._copies("train"),
+        )
 
     def build_model(self, groups: Groups) -> TrimodalTransformer:
         """The model with its initial weights, on the CPU."""

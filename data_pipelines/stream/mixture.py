@@ -1,49 +1,64 @@
-"""A mixture of sources as a pure function of one counter per source.
+"""A mixture of sources as a pure function of one place per source.
 
-The state says nothing of ranks, workers or batch sizes, so a run may change all three and still see every sequence as
-planned.
+The state says nothing of ranks, workers or batch sizes, so a run may change all three and still see every row as
+planned. The plan comes from lengths in the index alone and is the same on every rank: what cannot be read is lost where
+it stood, and moves nothing.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from triptych.data_pipelines.batch import Batch
-from triptych.data_pipelines.stream.permutation import permuted
-from triptych.data_pipelines.stream.sources import Source, source_id
+from triptych.data_pipelines.stream.cursor import SourcePlace, cursor_of, places_of, require_name, total_tokens
+from triptych.data_pipelines.stream.rows import PlannedRow, assemble
+from triptych.data_pipelines.stream.shares import SHARE_BITS, Shares, Weight, weight_at
+from triptych.data_pipelines.stream.sources import Source
+from triptych.data_pipelines.stream.windows import ROW_BITS, PackingConfig, SourceOrder
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class WeightedSource:
-    """A source and its share of the tokens that are not padding; shares are relative to each other."""
+    """A source and its share of the tokens that are not padding; shares are relative to each other, and may follow a
+    schedule over the run's tokens.
+    """
 
     source: Source
-    weight: float
+    weight: Weight
 
 
 class Mixture:
     """Batches from weighted sources, shuffled anew each epoch (the Data seam).
 
-    copies: 2 gives every sequence twice in a row, as complement pairs need; else 1.
+    row_length: positions of a row. pad: the id of padding. copies: 2 gives every row twice, as complement pairs need;
+    else 1. ValueError for a source that is empty or has no usable name or weight.
     """
 
-    def __init__(self, sources: Mapping[str, WeightedSource], *, seed: int, copies: int = 1) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, WeightedSource],
+        *,
+        seed: int,
+        row_length: int,
+        pad: int,
+        packing: PackingConfig | None = None,
+        copies: int = 1,
+    ) -> None:
         for name, entry in sources.items():
+            require_name(name)
             if not len(entry.source):
                 raise ValueError(f"source {name} is empty; give it shards, or drop it from the mixture")
-            if entry.weight <= 0:
+            if isinstance(entry.weight, float | int) and not weight_at(entry.weight, 0) > 0:
                 raise ValueError(
                     f"source {name} has weight {entry.weight}; give it a positive weight, or drop it from the mixture"
                 )
-        self._sources = dict(sources)
-        self._seed = seed
-        self._copies = copies
-        total = sum(entry.weight for entry in sources.values())
-        self._shares = np.array([entry.weight / total for entry in sources.values()])
-        self._lengths = np.array([entry.source.num_tokens for entry in sources.values()])
+        # By name, so that the order in a configuration decides nothing.
+        self._sources = {name: sources[name].source for name in sorted(sources)}
+        self._shares = Shares({name: sources[name].weight for name in self._sources})
+        self._row_length, self._pad, self._copies = row_length, pad, copies
+        packing = packing or PackingConfig()
+        self._orders = {
+            name: SourceOrder(name, source, packing, row_length, seed) for name, source in self._sources.items()
+        }
 
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Batch, dict[str, int]]:
         """Rank `rank`'s rows of the next `size`, and the cursor after all of them. ValueError if `size` does not
@@ -54,77 +69,68 @@ class Mixture:
                 f"a batch of {size} does not divide into {num_ranks} data-parallel ranks with {self._copies} "
                 f"copies each; use a multiple of {num_ranks * self._copies}"
             )
-        names = list(self._sources)
-        counts = np.array([cursor.get(name, 0) for name in names], np.int64)
-        choices, places = self._plan(counts, size // self._copies)
-        after = counts + np.bincount(choices, minlength=len(names))
-        per_rank = size // num_ranks
-        slots = np.arange(rank * per_rank, (rank + 1) * per_rank)
-        drawn = slots // self._copies
-        batch = self._build(choices[drawn], places[drawn], slots + int(counts.sum()) * self._copies)
-        return batch, dict(zip(names, after.tolist(), strict=True))
+        planned, after = self.plan(cursor, size // self._copies)
+        per_rank = size // num_ranks // self._copies
+        return self._assemble(planned[rank * per_rank : (rank + 1) * per_rank]), after
 
-    def rows(self, name: str, indices: NDArray[np.int64], epoch: int = 0) -> Batch:
-        """The given sequences of one source, in order, as one batch: for evaluation, without shuffling."""
-        number = list(self._sources).index(name)
-        size = len(indices)
-        samples = np.stack([np.full(size, source_id(name)), indices, np.full(size, epoch)], axis=1)
-        return self._assemble(np.full(size, number), samples, indices * self._copies)
+    def plan(self, cursor: Mapping[str, int], num_rows: int) -> tuple[list[PlannedRow], dict[str, int]]:
+        """The next rows, copies not counted, and the cursor after them; nothing is read but lengths.
 
-    def num_sequences(self, name: str) -> int:
-        """Sequences in one epoch of a source."""
-        return len(self._sources[name].source)
-
-    def _plan(self, counts: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Source of each of the next `size` sequences, and its place in that source's own order.
-
-        Each goes to the source furthest behind its share of the tokens, so that shares hold at every moment to within a
-        sequence.
+        Each row comes from the source that is owed most, so that shares of the tokens hold at every moment to within a
+        row or two, whatever the shares were before.
         """
-        counts = counts.copy()
-        choices, places = np.empty(size, np.int64), np.empty(size, np.int64)
-        for i in range(size):
-            seen = counts * self._lengths
-            choice = int(np.argmax(self._shares * (seen.sum() + self._lengths.mean()) - seen))
-            choices[i], places[i] = choice, counts[choice]
-            counts[choice] += 1
-        return choices, places
-
-    def _build(
-        self,
-        choices: NDArray[np.int64],
-        places: NDArray[np.int64],
-        numbers: NDArray[np.int64],
-    ) -> Batch:
-        samples = np.empty((len(choices), 3), np.int64)
-        for number, (name, entry) in enumerate(self._sources.items()):
-            mine = choices == number
-            epochs, within = np.divmod(places[mine], len(entry.source))
-            samples[mine] = np.stack(
-                [np.full(len(epochs), source_id(name)), self._shuffled(name, within, epochs), epochs], axis=1
+        names = list(self._sources)
+        places = list(places_of(cursor, names).values())
+        total = total_tokens(cursor)
+        planned = []
+        for _ in range(num_rows):
+            shares = self._shares.at(total)
+            choice = max(
+                (index for index, share in enumerate(shares) if share),
+                key=lambda index: places[index].owed + shares[index] * self._row_length,
             )
-        return self._assemble(choices, samples, numbers)
+            row, tokens = self._take(names[choice], places[choice])
+            planned.append(row)
+            for place, share in zip(places, shares, strict=True):
+                place.owed += share * tokens
+            places[choice].owed -= tokens << SHARE_BITS
+            total += tokens
+        return planned, {**cursor, **cursor_of(dict(zip(names, places, strict=True)))}
 
-    def _shuffled(self, name: str, within: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
-        indices = np.empty_like(within)
-        for epoch in np.unique(epochs):
-            now = epochs == epoch
-            key = (self._seed << 40) ^ (source_id(name) << 16) ^ int(epoch)
-            indices[now] = permuted(within[now], len(self._sources[name].source), key & 0xFFFFFFFFFFFFFFFF)
-        return indices
+    def _take(self, name: str, place: SourcePlace) -> tuple[PlannedRow, int]:
+        """The next row of a source, whose place moves on, and its tokens."""
+        number, row = place.place >> ROW_BITS, place.place & ((1 << ROW_BITS) - 1)
+        window = self._orders[name].window(number)
+        last = row + 1 == len(window)
+        place.place = (number + 1) << ROW_BITS if last else place.place + 1
+        tokens = int(window.tokens_R[row])
+        place.tokens += tokens
+        return PlannedRow(name, number, row), tokens
 
-    def _assemble(
-        self,
-        choices: NDArray[np.int64],
-        samples: NDArray[np.int64],
-        numbers: NDArray[np.int64],
-    ) -> Batch:
-        sources = [entry.source for entry in self._sources.values()]
-        rows = [sources[choice].sequence(int(index)) for choice, index in zip(choices, samples[:, 1], strict=True)]
-        return Batch(
-            tokens_BS=torch.from_numpy(np.stack([tokens for tokens, _ in rows])),
-            roles_BS=torch.from_numpy(np.stack([roles for _, roles in rows])),
-            samples_B3=torch.from_numpy(samples),
-            copies_B=torch.from_numpy(numbers % self._copies),
-            numbers_B=torch.from_numpy(numbers),
+    def epochs(self, cursor: Mapping[str, int]) -> dict[str, float]:
+        """How often each source has been gone through, to within a window."""
+        return {
+            name: (place.place >> ROW_BITS) / self._orders[name].windows_per_epoch
+            for name, place in places_of(cursor, self._sources).items()
+        }
+
+    def epoch_of(self, name: str) -> list[PlannedRow]:
+        """All rows of a source's first epoch, in order: for evaluation, and to count."""
+        windows = range(self._orders[name].windows_per_epoch)
+        return [
+            PlannedRow(name, number, row) for number in windows for row in range(len(self._orders[name].window(number)))
+        ]
+
+    def rows(self, planned: list[PlannedRow]) -> Batch:
+        """These rows, once each."""
+        return self._assemble(planned, copies=1)
+
+    def _assemble(self, planned: list[PlannedRow], copies: int | None = None) -> Batch:
+        return assemble(
+            planned,
+            self._sources,
+            {name: order.window for name, order in self._orders.items()},
+            row_length=self._row_length,
+            pad=self._pad,
+            copies=self._copies if copies is None else copies,
         )

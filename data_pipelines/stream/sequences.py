@@ -1,18 +1,18 @@
-"""Codes to sequences: task and boundary tokens, regions of fixed size closed by END, roles.
+"""Codes to documents: task and boundary tokens, regions closed by END, roles.
 
-    text   [task] t t END t t t ...                          every position after the task token is a target
+    text   [task] t t END                                    every position after the task token is a target
     t2i    [task] [begin_text] caption END.. [begin_image] codes
     i2t    [task] [begin_image] codes [begin_text] caption END..
     t2s, s2t: the same with [begin_audio] codes END..
 
 The first side of a pair is the condition, the second the target. END fills a region to its end and is predicted where
-the region is the target, so the model decides lengths. One uniform length with padding after it, as the paper has it
-(arXiv 2602.21472).
+the region is the target, so the model decides lengths: a target always takes its whole region. A condition is given,
+so it may take less.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,21 +29,46 @@ SIDES: Mapping[Task, tuple[Modality, Modality]] = {
 """Condition and target of each paired task."""
 
 
+class Document(NamedTuple):
+    """tokens: int64 [n]. roles: uint8 [n]."""
+
+    tokens: NDArray[np.int64]
+    roles: NDArray[np.uint8]
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class RegionSizes:
-    """Positions that each side of a pair takes; shorter codes are filled with END, longer ones are cut."""
+    """Positions that each side of a pair may take; shorter codes are filled with END, longer ones are cut.
+
+    condition_multiple: a condition takes what its codes and one END need, filled up to a multiple of this; None: all of
+    its region, as arXiv 2602.21472 pads. The multiple is our choice: the fewer positions, the less is spent on END.
+    """
 
     text: int
     image: int
     audio: int
+    condition_multiple: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.condition_multiple is not None and self.condition_multiple < 1:
+            raise ValueError(
+                f"regions.condition_multiple is {self.condition_multiple}; set it to 1 or more, or to null"
+            )
 
     def of(self, modality: Modality) -> int:
         return getattr(self, modality)
 
+    def condition_sizes(self, modality: Modality, num_codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of conditions of so many codes, elementwise."""
+        if self.condition_multiple is None:
+            return np.full_like(num_codes, self.of(modality))
+        needed = -(-(num_codes + 1) // self.condition_multiple) * self.condition_multiple
+        return np.minimum(needed, self.of(modality))
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SequenceLayout:
-    """How a sequence of `sequence_length` positions is put together. ValueError if a pair does not fit."""
+    """How a document is put together; none is longer than `sequence_length`. ValueError if a pair may be."""
 
     vocabulary: Vocabulary
     sequence_length: int
@@ -51,54 +76,61 @@ class SequenceLayout:
 
     def __post_init__(self) -> None:
         for task in SIDES:
-            if self.num_tokens(task) > self.sequence_length:
+            if self.longest(task) > self.sequence_length:
                 raise ValueError(
-                    f"a {task} pair takes {self.num_tokens(task)} positions, sequence_length is "
+                    f"a {task} pair takes {self.longest(task)} positions, sequence_length is "
                     f"{self.sequence_length}; raise sequence_length or lower the regions"
                 )
 
-    def num_tokens(self, task: Task) -> int:
-        """Positions of the task's sequences that are not padding."""
+    def longest(self, task: Task) -> int:
+        """Most positions that a document of the task takes."""
         if task == "text":
             return self.sequence_length
         return 3 + sum(self.regions.of(side) for side in SIDES[task])
 
-    def packed_text(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Tokens and roles [sequence_length] from sequence_length - 1 ids that are already in the vocabulary's text
-        range.
+    def pair_sizes(self, task: Task, num_condition_codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of pairs whose conditions have so many codes, elementwise."""
+        condition, target = SIDES[task]
+        return 3 + self.regions.of(target) + self.regions.condition_sizes(condition, num_condition_codes)
+
+    def text(self, codes: NDArray[Any], first: int, length: int) -> Document:
+        """`length` positions: the task's token, and tokens first..first + length - 2 of a text with END behind it.
+        All there is, if that is less.
         """
-        tokens = np.concatenate([[self.vocabulary.special("task_text")], ids])
-        roles = np.full(self.sequence_length, Role.TARGET, np.uint8)
+        ids = codes[first : first + length - 1]
+        tokens = np.empty(min(length, len(codes) + 2 - first), np.int64)
+        tokens[0] = self.vocabulary.special("task_text")
+        tokens[1 : 1 + len(ids)] = ids
+        tokens[1 : 1 + len(ids)] += self.vocabulary.codes_start("text")
+        tokens[1 + len(ids) :] = self.vocabulary.end("text")
+        roles = np.full(len(tokens), Role.TARGET, np.uint8)
         roles[0] = Role.GIVEN
-        return tokens, roles
+        return Document(tokens, roles)
 
-    def pair(self, task: Task, codes: Mapping[Modality, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Tokens and roles [sequence_length] of one pair; `codes` has both sides of the task."""
-        tokens = np.full(self.sequence_length, self.vocabulary.special("pad"), np.int64)
-        roles = np.full(self.sequence_length, Role.PADDING, np.uint8)
-        tokens[0], roles[0] = self.vocabulary.special(f"task_{task}"), Role.GIVEN
-        at = 1
-        for modality, role in zip(SIDES[task], (Role.CONDITION, Role.TARGET), strict=True):
-            tokens[at], roles[at] = self.vocabulary.special(f"begin_{modality}"), Role.GIVEN
-            stop = at + 1 + self.regions.of(modality)
-            tokens[at + 1 : stop] = self.region(modality, codes[modality])
-            roles[at + 1 : stop] = role
-            at = stop
-        return tokens, roles
+    def pair(self, task: Task, codes: Mapping[Modality, NDArray[Any]]) -> Document:
+        """One pair; `codes` has both sides of the task."""
+        condition, target = SIDES[task]
+        size = int(self.regions.condition_sizes(condition, np.array(len(codes[condition]))))
+        middle = 2 + size  # where the second boundary token is
+        tokens = np.empty(middle + 1 + self.regions.of(target), np.int64)
+        roles = np.full(len(tokens), Role.GIVEN, np.uint8)
+        tokens[0] = self.vocabulary.special(f"task_{task}")
+        tokens[1], tokens[middle] = (self.vocabulary.special(f"begin_{side}") for side in (condition, target))
+        self._fill(tokens[2:middle], condition, codes[condition])
+        self._fill(tokens[middle + 1 :], target, codes[target])
+        roles[2:middle], roles[middle + 1 :] = Role.CONDITION, Role.TARGET
+        return Document(tokens, roles)
 
-    def region(self, modality: Modality, codes: NDArray[Any]) -> NDArray[np.int64]:
-        """Ids of one region: the codes, then END to its size."""
-        size = self.regions.of(modality)
-        ids = np.full(size, self.vocabulary.end(modality), np.int64)
-        kept = codes[:size]
-        ids[: len(kept)] = kept + self.vocabulary.codes_start(modality)
-        return ids
+    def _fill(self, ids: NDArray[np.int64], modality: Modality, codes: NDArray[Any]) -> None:
+        """One region: the codes, then END to its size."""
+        kept = codes[: len(ids)]
+        ids[: len(kept)] = kept
+        ids[: len(kept)] += self.vocabulary.codes_start(modality)
+        ids[len(kept) :] = self.vocabulary.end(modality)
 
-    def region_slice(self, task: Task, side: int) -> slice:
-        """Where the condition (side 0) or the target (side 1) of a pair lies."""
-        first = self.regions.of(SIDES[task][0])
-        start = 2 if side == 0 else 3 + first
-        return slice(start, start + self.regions.of(SIDES[task][side]))
+    def target_slice(self, task: Task, length: int) -> slice:
+        """Where the target of a pair of `length` positions lies."""
+        return slice(length - self.regions.of(SIDES[task][1]), length)
 
     def region_codes(self, modality: Modality, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Codes of a region up to its first END; ids outside the modality's range are dropped."""

@@ -41,6 +41,13 @@ class Stream:
         position_P = torch.arange(num_positions, device=samples_B3.device)
         return uniform((position_P, *_sample_words(purpose, samples_B3)), self._key)
 
+    def uniform_at(self, purpose: Purpose, samples_X3: Tensor, positions_X: Tensor) -> Tensor:
+        """float64 in (0, 1), shape of `positions_X` (int64, 0..2**32-1, any shape X): the value that `uniform` has at
+        each position of the row of that key.
+        """
+        words = (word[..., 0] for word in _sample_words(purpose, samples_X3))
+        return uniform((positions_X, *words), self._key)
+
     def row_words(self, purpose: Purpose, samples_B3: Tensor, copies_B: Tensor) -> Words:
         """Four int64 [B], 0..2**32-1: 128 random bits per row, a pure function of its key and copy (int64, < 2**32).
 
@@ -68,7 +75,7 @@ class Stream:
 
 
 def _sample_words(purpose: Purpose, samples_B3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The counter's last three words, int64 [B, 1]: low and high of index, epoch and purpose, then the source."""
-    source_B1, index_B1, epoch_B1 = (samples_B3[:, i : i + 1] for i in range(3))
+    """The counter's last three words, int64 [..., 1]: low and high of index, epoch and purpose, then the source."""
+    source_B1, index_B1, epoch_B1 = (samples_B3[..., i : i + 1] for i in range(3))
     high_B1 = (index_B1 >> 32) | (epoch_B1 << 8) | (int(purpose) << 24)
     return index_B1 & _LOW, high_B1, source_B1

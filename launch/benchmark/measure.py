@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from triptych.configs.trimodal import TrimodalRun
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Batch
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
 from triptych.kernels.philox import Stream
@@ -244,9 +244,9 @@ class _TimedData:
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Batch, dict[str, int]]:
         with self._bench.clock.part("data"):
             batch, after = self._data.batch(cursor, size, rank, num_ranks)
-        lengths = (batch.roles_BS != Role.PADDING).sum(1).tolist()
-        self._bench.counts.lengths += lengths
-        self._bench.counts.sizes += [batch.tokens_BS.shape[1]] * len(lengths)
+        # Attention is within documents, so these are the lengths whose squares count.
+        self._bench.counts.lengths += batch.lengths_BD[batch.lengths_BD > 0].tolist()
+        self._bench.counts.sizes += [batch.tokens_BS.shape[1]] * len(batch)
         return batch, after
 
 

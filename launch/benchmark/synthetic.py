@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from triptych.configs.token_data import build_source
 from triptych.configs.trimodal import TrimodalRun
 from triptych.data_pipelines.shards.codes import Codes
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sequences import SIDES
-from triptych.data_pipelines.stream.sources import PairSource, Source, TextSource
+from triptych.data_pipelines.stream.sources import MemoryCodes
 from triptych.data_pipelines.vocabulary import Modality, Task
 
 NUM_SAMPLES = 64
@@ -17,21 +18,25 @@ def synthetic_mixture(run: TrimodalRun) -> Mixture:
     to all of it, images all of theirs; END fills the rest, so how much is padding depends on the task alone.
     """
     generator = np.random.default_rng(run.fit.seed)
-    sources = {
-        name: WeightedSource(source=_source(run, entry.task, generator), weight=entry.weight)
-        for name, entry in run.data.sources.items()
-    }
-    copies = 2 if run.objective.pairing == "complement" else 1
-    return Mixture(sources, seed=run.fit.seed, copies=copies)
-
-
-def _source(run: TrimodalRun, task: Task, generator: np.random.Generator) -> Source:
-    if task == "text":
-        lengths = np.full(NUM_SAMPLES, run.model.sequence_length)
-        return TextSource(_codes(run, "text", lengths, generator), run.layout)
-    return PairSource(
-        task, {side: _codes(run, side, _lengths(run, side, generator), generator) for side in SIDES[task]}, run.layout
+    sources = {}
+    for name, entry in run.data.sources.items():
+        source = build_source(entry.task, _made_up(run, entry.task, generator), run.layout, run.row_length)
+        sources[name] = WeightedSource(source=source, weight=entry.weight)
+    return Mixture(
+        sources,
+        seed=run.fit.seed,
+        row_length=run.row_length,
+        pad=run.model.vocabulary.special("pad"),
+        packing=run.data.packing,
+        copies=2 if run.objective.pairing == "complement" else 1,
     )
+
+
+def _made_up(run: TrimodalRun, task: Task, generator: np.random.Generator) -> MemoryCodes:
+    if task == "text":
+        lengths = np.full(NUM_SAMPLES, run.row_length)
+        return MemoryCodes({"text": _codes(run, "text", lengths, generator)})
+    return MemoryCodes({side: _codes(run, side, _lengths(run, side, generator), generator) for side in SIDES[task]})
 
 
 def _lengths(run: TrimodalRun, modality: Modality, generator: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,7 @@ def _summary(run: TrimodalRun, values: HyperParameters) -> str:
     base_tokens = fit.scaling.base_tokens or fit.total_tokens
     lines = [
         f"base      {fit.logical_batch:,} sequences, {base_tokens:,} tokens" + _base_shape(run),
-        f"this run  {fit.total_tokens:,} tokens of about {facts.tokens_per_sequence:.4g} to a sequence, "
+        f"this run  {fit.total_tokens:,} tokens of about {facts.tokens_per_row:.4g} to a sequence, "
         f"{run.model.hidden_size} x {run.model.num_layers}: {facts.shape.width:g} times the width, "
         f"{facts.shape.depth:g} times the depth",
     ]
@@ -73,8 +73,8 @@ def _batch_line(run: TrimodalRun, plan: Plan, values: HyperParameters, tokens: i
     line = f"physical  {batch:,} sequences = {plan.data_ranks} data-parallel x {parts} micro-batches of {micro}"
     if batch != plan.data_ranks * parts * micro:
         line += " or fewer"
-    if run.facts.tokens_per_sequence:
-        line += f", {run.fit.total_tokens / run.facts.tokens_per_sequence / batch:,.0f} steps for the whole run"
+    if run.facts.tokens_per_row:
+        line += f", {run.fit.total_tokens / run.facts.tokens_per_row / batch:,.0f} steps for the whole run"
     clipping = values.clipping(run.fit.engine.gradient_clipping, batch)
     line += (
         f"; kappa {values.kappa(batch):.4g}, gradients {f'clipped at {clipping:.4g}' if clipping else 'not clipped'}"
@@ -108,7 +108,7 @@ def _cells(kind: ParameterKind, values: AdamWValues) -> list[str]:
 
 def _averages(run: TrimodalRun, values: HyperParameters, batches: list[int]) -> Iterator[str]:
     """One line per average of the weights: its decay per step, at the logical batch and at each physical one."""
-    length = run.facts.tokens_per_sequence or math.nan
+    length = run.facts.tokens_per_row or math.nan
     for average in run.fit.averages:
         decay = average.logical_decay(values.logical_batch * length)
         if decay is None:

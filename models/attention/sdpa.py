@@ -14,6 +14,8 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.enums import AttnMaskType
 from torch import Tensor, nn
 
+from triptych.models.attention.documents import PackedDocuments
+
 
 class SDPACoreAttention(nn.Module):
     """softmax(Q K^T / sqrt(D)) V with an optional padding mask.
@@ -52,11 +54,15 @@ class SDPACoreAttention(nn.Module):
         attention_bias: Tensor | None = None,
         packed_seq_params: Any = None,
     ) -> Tensor:
-        """Returns [S, B, N*D]. `attention_mask_B11S`: bool, True where a key is masked out, or None."""
-        if attention_bias is not None or packed_seq_params is not None:
-            raise ValueError("SDPA attention takes neither attention_bias nor packed_seq_params; leave them out")
+        """Returns [S, B, N*D]. `attention_mask_B11S`: bool, True where a key is masked out, or None. packed_seq_params:
+        `PackedDocuments`, or None.
+        """
+        if attention_bias is not None or not isinstance(packed_seq_params, PackedDocuments | None):
+            raise ValueError("SDPA attention takes neither attention_bias nor megatron's thd packing; leave them out")
         query, key, value = (x.permute(1, 2, 0, 3) for x in (query_SBND, key_SBGD, value_SBGD))
         visible = None if attention_mask_B11S is None else ~attention_mask_B11S
+        if packed_seq_params is not None:
+            visible = packed_seq_params.same_document(query_SBND.shape[0])
         context_BNSD = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=visible, scale=self.softmax_scale, enable_gqa=query.shape[1] != key.shape[1]
         )

@@ -1,6 +1,6 @@
 """The forward process: which tokens of a batch are hidden, as a pure function of the run's seed and each row's key.
 
-Shape legend: B sequences, S positions, 3 modalities in the order of MODALITIES.
+Shape legend: B rows, S positions, D documents of the fullest row, 3 modalities in the order of MODALITIES.
 """
 
 import functools
@@ -15,15 +15,16 @@ from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.kernels.philox import Purpose, Stream
 from triptych.models.diffusion.schedules import ModalitySchedules
 
+_LARGEST_INDEX = 2**40 - 1  # of a random stream's samples; what is beyond begins anew
 _SMALLEST_TIME = 2.0**-53  # keeps t inside (0, 1) where fractions round to an end
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class ConditionTreatment:
-    """What becomes of a pair's condition, decided per row.
+    """What becomes of a pair's condition, decided per pair.
 
     masking_probability: the condition is masked like a target, at the level of its own modality's schedule at the
-    row's t, and carries loss: the row then trains the joint distribution. dropout: otherwise, the chance that all of
+    pair's t, and carries loss: the pair then trains the joint distribution. dropout: otherwise, the chance that all of
     it is replaced by [MASK], without loss, as guidance needs. ValueError unless both are in [0, 1].
     """
 
@@ -41,35 +42,38 @@ class Corruption:
     """A corrupted batch.
 
     tokens_BS: int64 with [MASK] where hidden. maskable_BS: bool, positions that the loss is about. masked_BS: bool,
-    those of them that are masked. modality_BS: int64 index into MODALITIES, -1 for specials. levels_B3, weights_B3:
-    float64, each row's mask probability and loss weight for a token of each modality.
+    those of them that are masked. modality_BS: int64 index into MODALITIES, -1 for specials. levels_BS, weights_BS:
+    float64, the mask probability and the loss weight of each position's modality in its document; those of the first
+    modality at specials.
     """
 
     tokens_BS: Tensor
     maskable_BS: Tensor
     masked_BS: Tensor
     modality_BS: Tensor
-    levels_B3: Tensor
-    weights_B3: Tensor
+    levels_BS: Tensor
+    weights_BS: Tensor
 
 
-def stratified_times(batch: Batch, stream: Stream, *, num_strata: int, rows_per_time: int) -> Tensor:
-    """float64 [B] in (0, 1): t of each row, stratified over every `num_strata` times of the run, wherever its batches
-    begin and end.
+def stratified_times(batch: Batch, stream: Stream, *, num_strata: int, copies: int) -> Tensor:
+    """float64 [B, D] in (0, 1): t of each document, stratified over every `num_strata` documents of its source's order,
+    wherever batches begin and end.
 
-    t = frac((k + u)/n + shift), with k one of n = `num_strata` strata, u the row's own draw and shift one draw for the
-    n times, which makes every single row's t uniform. Consecutive rows take strata a golden section of n apart, so that
-    a part of them is spread almost as evenly as the whole. rows_per_time: 1, or 2 where rows 2k and 2k+1 of the run are
-    a pair that shares its t.
+    t = frac((k + u)/n + shift), with k one of n = `num_strata` strata, u the document's own draw and shift one draw for
+    the n of them, which makes every single t uniform. Consecutive documents take strata a golden section of n apart, so
+    that a part of them is spread almost as evenly as the whole. copies: 2 where a row and the next are a pair that
+    shares its times, else 1.
 
-    Low-discrepancy times: MDLM (arXiv 2406.07524), VDM (arXiv 2107.00630, appendix I.1), over a batch. Over the run, so
-    that a change of batch leaves every row's noise as it was, is our choice.
+    Low-discrepancy times: MDLM (arXiv 2406.07524), VDM (arXiv 2107.00630, appendix I.1), over a batch. Over the order
+    of each source, so that neither a change of batch nor another source changes a document's noise, is our choice.
     """
-    draws_B = stream.uniform(Purpose.TIME, batch.samples_B3, 1)[:, 0]
-    times_B = (batch.numbers_B - batch.copies_B) // rows_per_time  # a twin has its original's time
-    shifts_B = stream.at(Purpose.TIME_SHIFT, times_B // num_strata)
-    strata_B = times_B % num_strata * _golden_stride(num_strata) % num_strata
-    return torch.frac((strata_B + draws_B) / num_strata + shifts_B).clamp(_SMALLEST_TIME, 1 - _SMALLEST_TIME)
+    draws_BD = stream.uniform_at(Purpose.TIME, batch.samples_BD3, batch.offsets_BD)
+    times_BD = (batch.numbers_BD - batch.copies_B[:, None]) // copies  # a twin has its original's time
+    source_BD = batch.samples_BD3[..., 0]
+    stretches_BD3 = torch.stack([source_BD, times_BD // num_strata & _LARGEST_INDEX, torch.zeros_like(source_BD)], -1)
+    shifts_BD = stream.uniform_at(Purpose.TIME_SHIFT, stretches_BD3, torch.zeros_like(source_BD))
+    strata_BD = times_BD % num_strata * _golden_stride(num_strata) % num_strata
+    return torch.frac((strata_BD + draws_BD) / num_strata + shifts_BD).clamp(_SMALLEST_TIME, 1 - _SMALLEST_TIME)
 
 
 @functools.cache
@@ -82,23 +86,18 @@ def _golden_stride(number: int) -> int:
     )
 
 
-def levels_and_weights(times_B: Tensor, copies_B: Tensor, schedules: ModalitySchedules) -> tuple[Tensor, Tensor]:
-    """m(t), the same for a row and its twin, and the loss weights, which are not: both float64 [B, 3]."""
+def levels_and_weights(times_BD: Tensor, copies_B: Tensor, schedules: ModalitySchedules) -> tuple[Tensor, Tensor]:
+    """m(t), the same for a row and its twin, and the loss weights, which are not: both float64 [B, D, 3]."""
     each = [schedules.of(modality) for modality in MODALITIES]
-    levels_B3 = torch.stack([schedule.mask_probability(times_B) for schedule in each], 1)
-    weights_B3 = torch.stack([schedule.weight(times_B) for schedule in each], 1)
-    twin_weights_B3 = torch.stack([schedule.complement_weight(times_B) for schedule in each], 1)
-    return levels_B3, torch.where(copies_B.bool()[:, None], twin_weights_B3, weights_B3)
-
-
-def per_position(values_B3: Tensor, modality_BS: Tensor) -> Tensor:
-    """[B, S]: each position's value for its own modality; that of the first modality at specials."""
-    return values_B3.gather(1, modality_BS.clamp(min=0))
+    levels_BD3 = torch.stack([schedule.mask_probability(times_BD) for schedule in each], -1)
+    weights_BD3 = torch.stack([schedule.weight(times_BD) for schedule in each], -1)
+    twin_weights_BD3 = torch.stack([schedule.complement_weight(times_BD) for schedule in each], -1)
+    return levels_BD3, torch.where(copies_B.bool()[:, None, None], twin_weights_BD3, weights_BD3)
 
 
 def corrupt(
     batch: Batch,
-    times_B: Tensor,
+    times_BD: Tensor,
     *,
     schedules: ModalitySchedules,
     condition: ConditionTreatment,
@@ -109,25 +108,33 @@ def corrupt(
     original's.
 
     So a twin's mask is exactly the complement, among maskable positions, of its original's at the same t, and its
-    marginal level is 1 - m. A token's fate depends on seed, sample key, position, copy and t alone.
+    marginal level is 1 - m. A token's fate depends on seed, sample key, position in the sample, copy and t alone: not
+    on where its document stands, nor on what shares its row.
     """
+    places = batch.places()
     modality_BS = vocabulary.modality_ids(batch.tokens_BS)
-    levels_B3, weights_B3 = levels_and_weights(times_B, batch.copies_B, schedules)
-    joint_B = stream.uniform(Purpose.CONDITION_MASKING, batch.samples_B3, 1)[:, 0] < condition.masking_probability
-    dropped_B = stream.uniform(Purpose.CONDITION_DROPOUT, batch.samples_B3, 1)[:, 0] < condition.dropout
+    samples_BD3, document_BS = batch.samples_BD3, places.document_BS
+    nowhere_BD = torch.zeros_like(batch.offsets_BD)
+    joint_BD = stream.uniform_at(Purpose.CONDITION_MASKING, samples_BD3, nowhere_BD) < condition.masking_probability
+    dropped_BD = stream.uniform_at(Purpose.CONDITION_DROPOUT, samples_BD3, nowhere_BD) < condition.dropout
+    joint_BS, dropped_BS = (draws_BD.gather(1, document_BS) for draws_BD in (joint_BD, dropped_BD & ~joint_BD))
     is_condition_BS = batch.roles_BS == Role.CONDITION
-    maskable_BS = (batch.roles_BS == Role.TARGET) | (is_condition_BS & joint_B[:, None])
+    maskable_BS = (batch.roles_BS == Role.TARGET) | (is_condition_BS & joint_BS)
     maskable_BS &= modality_BS >= 0  # specials are never predicted
+    levels_BS, weights_BS = (
+        values_BD3.flatten(1).gather(1, document_BS * len(MODALITIES) + modality_BS.clamp(min=0))
+        for values_BD3 in levels_and_weights(times_BD, batch.copies_B, schedules)
+    )
+    samples_BS3 = samples_BD3.gather(1, document_BS[..., None].expand(-1, -1, 3))
+    positions_BS = places.position_BS + batch.offsets_BD.gather(1, document_BS)
     twin_B1 = batch.copies_B.bool()[:, None]
-    draws_BS = stream.uniform(Purpose.CORRUPTION, batch.samples_B3, batch.tokens_BS.shape[1])
-    under_BS = draws_BS < per_position(levels_B3, modality_BS)
+    under_BS = stream.uniform_at(Purpose.CORRUPTION, samples_BS3, positions_BS) < levels_BS
     masked_BS = maskable_BS & (under_BS ^ twin_B1)
-    hidden_BS = masked_BS | (is_condition_BS & (dropped_B & ~joint_B)[:, None])
     return Corruption(
-        tokens_BS=batch.tokens_BS.masked_fill(hidden_BS, vocabulary.mask),
+        tokens_BS=batch.tokens_BS.masked_fill(masked_BS | (is_condition_BS & dropped_BS), vocabulary.mask),
         maskable_BS=maskable_BS,
         masked_BS=masked_BS,
         modality_BS=modality_BS,
-        levels_B3=torch.where(twin_B1, 1 - levels_B3, levels_B3),
-        weights_B3=weights_B3,
+        levels_BS=torch.where(twin_B1, 1 - levels_BS, levels_BS),
+        weights_BS=weights_BS,
     )

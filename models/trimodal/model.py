@@ -79,13 +79,20 @@ class TrimodalTransformer(nn.Module):
         sequence parallelism.
         """
         sequence_length = inputs.tokens_BS.shape[1]
-        hidden_SBH = self._received if self.embedding is None else self._embed(self.embedding, inputs.tokens_BS)
+        hidden_SBH = self._received if self.embedding is None else self._embed(self.embedding, inputs)
         assert hidden_SBH is not None
         rotation = rotary_angles(sequence_length, self.shape.head_dim, self.shape.rope_base, hidden_SBH.device)
         mask_B11S = None if inputs.padding_BS is None else inputs.padding_BS[:, None, None, :]
         keys = self._dropout_keys(inputs, hidden_SBH.shape[0])
         for layer in self.layers.values():
-            run = functools.partial(_run, layer, keys, attention_mask=mask_B11S, rotary_pos_emb=rotation)
+            run = functools.partial(
+                _run,
+                layer,
+                keys,
+                attention_mask=mask_B11S,
+                rotary_pos_emb=rotation,
+                packed_seq_params=inputs.documents,
+            )
             if self._recompute_layers and self.training:
                 # No random state to keep: what is random in the model is keyed by name.
                 hidden_SBH = checkpoint(run, hidden_SBH, use_reentrant=False, preserve_rng_state=False)
@@ -100,9 +107,9 @@ class TrimodalTransformer(nn.Module):
             )
         return self._read_out(hidden_SBH, inputs.rows)
 
-    def _embed(self, embedding: nn.Module, tokens_BS: Tensor) -> Tensor:
+    def _embed(self, embedding: nn.Module, inputs: DiffusionInputs) -> Tensor:
         """[S, B, H], S split over the tensor-parallel ranks under sequence parallelism."""
-        hidden = embedding(tokens_BS)
+        hidden = embedding(inputs.tokens_BS)
         if self.config.sequence_parallel:
             hidden_SBH, group = hidden, self._tensor_group  # it has been transposed before it was scattered
         else:
@@ -111,7 +118,12 @@ class TrimodalTransformer(nn.Module):
             return hidden_SBH
         positions_SH = shared_parameter(self.positions, group)
         first = 0 if group is None else group.rank() * hidden_SBH.shape[0]
-        return hidden_SBH + positions_SH[first : first + hidden_SBH.shape[0], None]
+        mine = slice(first, first + hidden_SBH.shape[0])
+        if inputs.documents is None:
+            return hidden_SBH + positions_SH[mine, None]
+        # Positions count from the beginning of each document.
+        positions_SB = inputs.documents.positions(inputs.tokens_BS.shape[1]).T[mine]
+        return hidden_SBH + torch.nn.functional.embedding(positions_SB, positions_SH)
 
     def _dropout_keys(self, inputs: DiffusionInputs, num_positions: int) -> DropoutKeys | None:
         """For this rank's positions; None where nothing is dropped."""

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from triptych.data_pipelines.shards.codes import Codes
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
-from triptych.data_pipelines.stream.sources import PairSource, TextSource
+from triptych.data_pipelines.stream.sources import MemoryCodes, PairSource, TextSource
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
 from triptych.models.trimodal.model import TrimodalTransformer
@@ -45,11 +45,19 @@ def mixture(copies=1):
     text, image, audio = codes(30, 2, 4, 40, 1), codes(30, 4, 4, 12, 2), codes(30, 3, 6, 20, 3)
     return Mixture(
         {
-            "text": WeightedSource(source=TextSource(codes(20, 5, 30, 40, 0), LAYOUT), weight=1.0),
-            "t2i": WeightedSource(source=PairSource("t2i", {"text": text, "image": image}, LAYOUT), weight=1.0),
-            "s2t": WeightedSource(source=PairSource("s2t", {"text": text, "audio": audio}, LAYOUT), weight=0.5),
+            "text": WeightedSource(
+                source=TextSource(MemoryCodes({"text": codes(20, 5, 30, 40, 0)}), LAYOUT, 16), weight=1.0
+            ),
+            "t2i": WeightedSource(
+                source=PairSource("t2i", MemoryCodes({"text": text, "image": image}), LAYOUT), weight=1.0
+            ),
+            "s2t": WeightedSource(
+                source=PairSource("s2t", MemoryCodes({"text": text, "audio": audio}), LAYOUT), weight=0.5
+            ),
         },
         seed=5,
+        row_length=16,
+        pad=VOCABULARY.special("pad"),
         copies=copies,
     )
 

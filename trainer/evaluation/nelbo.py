@@ -17,7 +17,7 @@ from triptych.kernels.philox import Stream
 from triptych.trainer.seams import Objective
 
 LAST_EPOCH = 2**16 - 1
-ROWS_PER_DRAW = 2**30  # far more rows than any evaluation has, so draws share no shift of the time grid
+DOCUMENTS_PER_DRAW = 2**50  # beyond all windows of an evaluation's sources, so draws share no shift of the time grid
 MAX_DRAWS = 256
 
 
@@ -38,14 +38,14 @@ class Estimate:
 def redraw(batch: Batch, draw: int) -> Batch:
     """The same sequences under noise number `draw` (0..MAX_DRAWS-1).
 
-    The epoch of each row's sample key becomes LAST_EPOCH - draw: training counts epochs up from zero and never gets
-    there, so evaluation noise is independent of all training noise under the same seed, even on training sequences.
-    The rows' numbers move by ROWS_PER_DRAW, so that the stratified time grid is shifted anew as well: otherwise a row
-    would keep its time in every draw.
+    The epoch of each document's sample key becomes LAST_EPOCH - draw: training counts epochs up from zero and never
+    gets there, so evaluation noise is independent of all training noise under the same seed, even on training
+    sequences. The documents' numbers move by DOCUMENTS_PER_DRAW, so that the stratified time grid is shifted anew as
+    well: otherwise a document would keep its time in every draw.
     """
-    samples_B3 = batch.samples_B3.clone()
-    samples_B3[:, 2] = LAST_EPOCH - draw
-    return replace(batch, samples_B3=samples_B3, numbers_B=batch.numbers_B + draw * ROWS_PER_DRAW)
+    samples_BD3 = batch.samples_BD3.clone()
+    samples_BD3[..., 2] = LAST_EPOCH - draw
+    return replace(batch, samples_BD3=samples_BD3, numbers_BD=batch.numbers_BD + draw * DOCUMENTS_PER_DRAW)
 
 
 def fixed_noise_metrics(

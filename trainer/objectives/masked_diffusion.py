@@ -1,6 +1,7 @@
 """Masked diffusion over the tokens of all modalities: a stochastic bound on the negative log-likelihood, per token.
 
-A row's t gives every modality its own level through its own schedule. The bound for positions i with schedules m_i is
+A document's t gives every modality its own level through its own schedule. The bound for positions i with schedules m_i
+is
 
     NELBO = E_t E_mask [ sum_{masked i} m_i'(t)/m_i(t) * -log p(x_i | x_t) ]    (MDLM, arXiv 2406.07524, eq. 10)
 
@@ -31,12 +32,12 @@ from torch.distributed import ProcessGroup
 from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Vocabulary
 from triptych.kernels.philox import Stream
+from triptych.models.attention.documents import PackedDocuments
 from triptych.models.cross_entropy import vocabulary_parallel_cross_entropy
 from triptych.models.diffusion.corruption import (
     ConditionTreatment,
     Corruption,
     corrupt,
-    per_position,
     stratified_times,
 )
 from triptych.models.diffusion.inputs import DiffusionInputs, RowKeys
@@ -68,11 +69,11 @@ class ModalityWeights:
 class MaskedDiffusionConfig:
     """Settings of the objective.
 
-    pairing: "complement" where the data yields each sequence twice, the second time as copy 1; then the pair shares
-    its t. head_capacity: the head's rows come in multiples of this fraction of a micro-batch's positions, per
+    pairing: "complement" where the data yields each row twice, the second time as copy 1; then the two share
+    their times. head_capacity: the head's rows come in multiples of this fraction of a micro-batch's positions, per
     modality and at least one, so that shapes repeat; more masked tokens take more multiples, none is dropped.
-    num_noise_bins: of the metrics, equal parts of the mask probability. num_time_strata: over how many times in a row,
-    one to a row or a pair, t is stratified. ValueError for a fraction outside (0, 1], no bin or no stratum.
+    num_noise_bins: of the metrics, equal parts of the mask probability. num_time_strata: over how many documents of a
+    source, in its order, t is stratified. ValueError for a fraction outside (0, 1], no bin or no stratum.
     """
 
     schedules: ModalitySchedules = field(default_factory=ModalitySchedules)
@@ -123,16 +124,19 @@ class MaskedDiffusion:
         self._tensor_group = tensor_group
 
     def prepare(self, batch: Batch, stream: Stream) -> tuple[DiffusionInputs, DiffusionTargets]:
-        """Corrupts the batch. The noise of a row depends on its key and its number in the run alone."""
-        rows_per_time = 2 if self.config.pairing == "complement" else 1
+        """Corrupts the batch. The noise of a document depends on its key and its number in its source alone."""
+        copies = 2 if self.config.pairing == "complement" else 1
         corruption = corrupt(
             batch,
-            stratified_times(batch, stream, num_strata=self.config.num_time_strata, rows_per_time=rows_per_time),
+            stratified_times(batch, stream, num_strata=self.config.num_time_strata, copies=copies),
             schedules=self.config.schedules,
             condition=self.config.condition,
             vocabulary=self.vocabulary,
             stream=stream,
         )
+        documents = None
+        if batch.lengths_BD.shape[1] > 1:
+            documents = PackedDocuments(lengths_BD=batch.lengths_BD, longest=batch.longest)
         padding_BS = batch.roles_BS == Role.PADDING
         chosen = [corruption.masked_BS & (corruption.modality_BS == index) for index in range(len(MODALITIES))]
         # The one synchronization with the host: four counts at once.
@@ -143,8 +147,9 @@ class MaskedDiffusion:
         inputs = DiffusionInputs(
             tokens_BS=corruption.tokens_BS,
             rows={m: rows_R for m, (rows_R, _) in rows.items()},
-            padding_BS=padding_BS if counts[-1] else None,
-            keys=RowKeys(stream=stream, samples_B3=batch.samples_B3, copies_B=batch.copies_B),
+            padding_BS=padding_BS if counts[-1] and documents is None else None,
+            documents=documents,
+            keys=RowKeys(stream=stream, samples_B3=batch.samples_BD3[:, 0], copies_B=batch.copies_B),
         )
         return inputs, self._targets(batch, corruption, rows)
 
@@ -160,8 +165,8 @@ class MaskedDiffusion:
         self, batch: Batch, corruption: Corruption, rows: Mapping[Modality, tuple[Tensor, Tensor]]
     ) -> DiffusionTargets:
         num_bins = self.config.num_noise_bins
-        bins_BS = per_position((corruption.levels_B3 * num_bins).long().clamp(max=num_bins - 1), corruption.modality_BS)
-        weights_BS = per_position(corruption.weights_B3.float(), corruption.modality_BS)
+        bins_BS = (corruption.levels_BS * num_bins).long().clamp(max=num_bins - 1)
+        weights_BS = corruption.weights_BS.float()
         labels, row_weights, bins, num_maskable = {}, {}, {}, {}
         for index, (modality, (rows_R, real_R)) in enumerate(rows.items()):
             labels_R = batch.tokens_BS.flatten()[rows_R] - self.vocabulary.start(modality)

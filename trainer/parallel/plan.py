@@ -17,7 +17,7 @@ class ModelSizes:
     num_attention_heads: int
     num_query_groups: int
     ffn_hidden_size: int
-    sequence_length: int
+    row_length: int
     vocabulary_sizes: tuple[int, ...]
 
 

@@ -66,10 +66,10 @@ def _tensor(plan: Plan) -> Iterator[Problem]:
                 text=f"fit.parallel.tensor={tensor} does not divide {size} rows of the vocabulary",
                 fields=(Field.VOCABULARY_MULTIPLE, Field.TENSOR),
             )
-    if plan.layout.sequence and model.sequence_length % tensor:
+    if plan.layout.sequence and model.row_length % tensor:
         yield Problem(
-            text=f"fit.parallel.sequence=true: tensor={tensor} does not divide {model.sequence_length} positions "
-            "(model.sequence_length)",
+            text=f"fit.parallel.sequence=true: tensor={tensor} does not divide {model.row_length} positions of a row "
+            "(data.packing.row_length, or model.sequence_length)",
             fields=(Field.TENSOR, Field.SEQUENCE),
         )
 

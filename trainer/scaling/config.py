@@ -63,12 +63,12 @@ class NoiseScaleConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class RunFacts:
-    """What scaling must know of a run besides its settings. shape: the model against its base. tokens_per_sequence: the
+    """What scaling must know of a run besides its settings. shape: the model against its base. tokens_per_row: the
     mean, None where nobody knows. rows_together: sequences in a row that must come to one rank. gradient_parts: sets of
     parameters whose gradient noise is told apart, name to prefix of the parameters' names; "all" is needed.
     """
 
     shape: ShapeRatio = field(default_factory=ShapeRatio)
-    tokens_per_sequence: float | None = None
+    tokens_per_row: float | None = None
     rows_together: int = 1
     gradient_parts: Mapping[str, str] = field(default_factory=lambda: {"all": ""})

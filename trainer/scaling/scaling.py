@@ -77,8 +77,8 @@ def largest_batch(config: FitConfig, facts: RunFacts, values: HyperParameters) -
     limits = [math.inf]
     if config.scaling.rule == "sde":
         limits += [values.logical_batch * most_for_beta(beta, config.scaling.betas) for beta in config.optimizer.betas]
-    if config.scaling.minimum_steps is not None and facts.tokens_per_sequence is not None:
-        limits.append(config.total_tokens / facts.tokens_per_sequence / config.scaling.minimum_steps)
+    if config.scaling.minimum_steps is not None and facts.tokens_per_row is not None:
+        limits.append(config.total_tokens / facts.tokens_per_row / config.scaling.minimum_steps)
     return min(limits)
 
 
@@ -95,9 +95,9 @@ def findings(config: FitConfig, facts: RunFacts, batch: int) -> list[Finding]:
         return []
     values = hyper_parameters(config, facts)
     steps, decays = math.inf, []
-    if facts.tokens_per_sequence is not None:
-        steps = config.total_tokens / facts.tokens_per_sequence / batch
-        logical_tokens = values.logical_batch * facts.tokens_per_sequence
+    if facts.tokens_per_row is not None:
+        steps = config.total_tokens / facts.tokens_per_row / batch
+        logical_tokens = values.logical_batch * facts.tokens_per_row
         decays = [decay for average in config.averages if (decay := average.logical_decay(logical_tokens)) is not None]
     return guards(
         config.optimizer.values,

@@ -32,7 +32,7 @@ class Canvas:
     def of_batch(cls, batch: Batch, vocabulary: Vocabulary, samples_B: Tensor | None = None) -> "Canvas":
         """The targets of a batch become holes of the modality that their tokens have.
 
-        samples_B: keys of the randomness; the rows' absolute sample indices unless given.
+        samples_B: keys of the randomness; the rows' absolute sample indices unless given. Rows of one document each.
         """
         padding_BS = batch.roles_BS == Role.PADDING
         return cls.of_tokens(
@@ -40,7 +40,7 @@ class Canvas:
             batch.roles_BS == Role.TARGET,
             vocabulary,
             condition_BS=batch.roles_BS == Role.CONDITION,
-            samples_B=batch.samples_B3[:, 1] if samples_B is None else samples_B,
+            samples_B=batch.samples_BD3[:, 0, 1] if samples_B is None else samples_B,
             padding_BS=padding_BS if bool(padding_BS.any()) else None,
         )
 

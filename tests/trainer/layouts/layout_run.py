@@ -15,7 +15,7 @@ from deepspeed.runtime import bf16_optimizer
 
 from triptych.configs.layouts import layout_plan
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
-from triptych.data_pipelines.stream.sources import PairSource, TextSource
+from triptych.data_pipelines.stream.sources import MemoryCodes, PairSource, TextSource
 from triptych.models.attention.config import AttentionConfig
 from triptych.models.parameterization import ShapeRatio
 from triptych.models.trimodal.execution import Execution
@@ -148,10 +148,12 @@ def mixture(copies=1):
     )
     pairs = {"t2i": {"text": text, "image": image}, "t2s": {"text": text, "audio": audio}}
     sources = {
-        name: WeightedSource(source=PairSource(name, sides, LAYOUT), weight=1.0) for name, sides in pairs.items()
+        name: WeightedSource(source=PairSource(name, MemoryCodes(sides), LAYOUT), weight=1.0)
+        for name, sides in pairs.items()
     }
-    sources["text"] = WeightedSource(source=TextSource(tiny_run.codes(20, 5, 30, 40, 0), LAYOUT), weight=1.0)
-    return Mixture(sources, seed=5, copies=copies)
+    texts = MemoryCodes({"text": tiny_run.codes(20, 5, 30, 40, 0)})
+    sources["text"] = WeightedSource(source=TextSource(texts, LAYOUT, 16), weight=1.0)
+    return Mixture(sources, seed=5, row_length=16, pad=tiny_run.VOCABULARY.special("pad"), copies=copies)
 
 
 def build_chunks(groups, cell):

@@ -156,7 +156,7 @@ def test_an_automatic_batch_follows_the_measured_noise(groups):
         noise_scale=NoiseScaleConfig(every_tokens=1, half_life_tokens=10_000),
         scaling=ScalingConfig(minimum_steps=60),
     )
-    facts = RunFacts(tokens_per_sequence=13.0)
+    facts = RunFacts(tokens_per_row=13.0)
     records, _ = tiny_run.run(groups, automatic, facts=facts)
     batches = [record.batch for record in records]
     assert batches[0] == 8
