@@ -16,6 +16,7 @@ from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizer
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
+from triptych.data_pipelines.stream.windows import PackingConfig
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.models.diffusion.sampling import MaskGit, ModalitySamplers, SamplerConfig
 from triptych.models.parameterization import BaseShape
@@ -177,12 +178,14 @@ def trimodal_demo() -> TrimodalRun:
                 "t2s": SourceConfig(task="t2s", shards="speech", weight=0.14),
                 "s2t": SourceConfig(task="s2t", shards="speech", weight=0.14),
             },
+            # Five digits of 25 positions, six recordings of 21, five pieces of text: 0.7 % is padding.
+            packing=PackingConfig(row_length=126),
         ),
         fit=FitConfig(
             seed=0,
             total_tokens=3_500_000,
-            logical_batch=16,
-            micro_batch_per_dp_rank=16,
+            logical_batch=4,
+            micro_batch_per_dp_rank=4,
             optimizer=AdamWConfig(peak_learning_rate=3e-3, betas=(0.9, 0.98), weight_decay=0.1),
             learning_rate=LearningRateSchedule(warmup_tokens=100_000),
             checkpoint=CheckpointConfig(every_tokens=500_000),
@@ -195,12 +198,13 @@ def trimodal_demo() -> TrimodalRun:
 
 
 def trimodal_320m() -> TrimodalRun:
-    """The paper's pilot size: 325M parameters, 241M of them embeddings and heads, on 13B tokens at batch 256.
+    """The paper's pilot size: 325M parameters, 241M of them embeddings and heads, on 13B tokens at batch 256 (here 32
+    rows of eight times the length).
 
     Command: `torchrun --nproc_per_node 8 -m triptych.launch.train trimodal_320m`. Hardware: one node of 8 GPUs; hours
     unmeasured.
     """
-    return _large("trimodal_320m", layers=8, query_groups=2, batch=256, tokens=PILOT_TOKENS)
+    return _large("trimodal_320m", layers=8, query_groups=2, batch=PILOT_BATCH, tokens=PILOT_TOKENS)
 
 
 def trimodal_1b() -> TrimodalRun:
@@ -208,35 +212,38 @@ def trimodal_1b() -> TrimodalRun:
 
     Command: `torchrun ... -m triptych.launch.train trimodal_1b`. Hardware: several nodes of 8 GPUs; hours unmeasured.
     """
-    return _large("trimodal_1b", layers=16, query_groups=4, batch=1024, tokens=280_000_000_000)
+    return _large("trimodal_1b", layers=16, query_groups=4, batch=128, tokens=280_000_000_000)
 
 
 def trimodal_3b() -> TrimodalRun:
     """The paper's full size: 24 layers of 3072, 3.0B parameters on 6.4T tokens, nine times past compute-optimal.
 
     Command: `torchrun ... -m triptych.launch.train trimodal_3b`. Hardware: a cluster; hours unmeasured. The batch of
-    4,096 sequences is near the logical batch that the paper's rule gives from its pilot, 3,916: `--explain`.
+    512 rows, 4,096 sequences, is near the logical batch that the paper's rule gives from its pilot, 489: `--explain`.
     """
-    return _large("trimodal_3b", layers=24, query_groups=8, batch=4096, tokens=6_400_000_000_000)
+    return _large("trimodal_3b", layers=24, query_groups=8, batch=512, tokens=6_400_000_000_000)
 
 
-PILOT_BATCH, PILOT_TOKENS = 256, 13_000_000_000
+PILOT_BATCH, PILOT_TOKENS = 32, 13_000_000_000
 
 
 def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int) -> TrimodalRun:
-    """The common form of the large runs: width 128 per layer, heads of 128, FFN 2.5 times the width, sequences of
-    2,048.
+    """The common form of the large runs: width 128 per layer, heads of 128, FFN 2.5 times the width, documents of
+    up to 2,048 positions, packed into rows of 16,384.
 
-    The optimizer's values are stated once, for the pilot: 320M parameters, 256 sequences, 13B tokens, the paper's base
-    point. Every run's own follow by its rule for batch and horizon (exponent 0.44) and by Complete(d)P for width and
-    depth. The values themselves are our guess: the paper gives none.
+    The optimizer's values are stated once, for the pilot: 320M parameters, 32 rows (256 sequences), 13B tokens, the
+    paper's base point. Every run's own follow by its rule for batch and horizon (exponent 0.44) and by Complete(d)P for
+    width and depth. The values themselves are our guess: the paper gives none.
+
+    Attention stays within documents, so long rows cost nothing and are what leaves little padding: 13 pairs of image
+    and caption fill one to 99.9 %, ten of text and speech to about 97 %. The regions were chosen for that.
 
     The vocabulary holds a text tokenizer of cl100k's size, an image code book of 16,384 (32 x 32 codes an image) and
     eight audio code books of 1,024 read as one (200 codes a second): sizes that fit the paper's count of embedding
     parameters, our reading of it.
     """
-    width, sequence_length = 128 * layers, 2048
-    warmup = min(1000 * batch * sequence_length, tokens // 4)
+    width, sequence_length, row_length = 128 * layers, 2048, 16_384
+    warmup = min(1000 * batch * row_length, tokens // 4)
     pilot = BaseShape(hidden_size=1024, num_layers=8, num_attention_heads=8, ffn_hidden_size=2560)
     sources: dict[str, SourceConfig] = {
         "text": SourceConfig(task="text", shards="text", weight=0.5),
@@ -259,7 +266,10 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
             base=pilot,
         ),
         data=TokenDataConfig(
-            folder="data/trimodal", regions=RegionSizes(text=256, image=1024, audio=1600), sources=sources
+            folder="data/trimodal",
+            regions=RegionSizes(text=232, image=1024, audio=1544, condition_multiple=32),
+            sources=sources,
+            packing=PackingConfig(row_length=row_length),
         ),
         fit=FitConfig(
             seed=0,
@@ -267,7 +277,7 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
             logical_batch=PILOT_BATCH,
             physical_batch=batch,
             scaling=ScalingConfig(base_tokens=PILOT_TOKENS),
-            micro_batch_per_dp_rank=8,
+            micro_batch_per_dp_rank=1,
             optimizer=AdamWConfig(peak_learning_rate=1e-3),
             learning_rate=LearningRateSchedule(warmup_tokens=warmup, final_fraction=0.1),
             engine=EngineConfig(precision="bf16"),

@@ -43,19 +43,19 @@ def _summary(run: TrimodalRun, values: HyperParameters) -> str:
     fit, facts = run.fit, run.facts
     base_tokens = fit.scaling.base_tokens or fit.total_tokens
     lines = [
-        f"base      {fit.logical_batch:,} sequences, {base_tokens:,} tokens" + _base_shape(run),
-        f"this run  {fit.total_tokens:,} tokens of about {facts.tokens_per_row:.4g} to a sequence, "
+        f"base      {fit.logical_batch:,} rows, {base_tokens:,} tokens" + _base_shape(run),
+        f"this run  {fit.total_tokens:,} tokens of about {facts.tokens_per_row:.4g} to a row, "
         f"{run.model.hidden_size} x {run.model.num_layers}: {facts.shape.width:g} times the width, "
         f"{facts.shape.depth:g} times the depth",
     ]
     if fit.scaling.rule == "none":
         return "\n".join([*lines, "rule      none: values stay as stated, whatever the batch"])
     if fit.scaling.base_tokens is None:
-        lines.append(f"logical   {values.logical_batch:,.0f} sequences: the base's, since the horizon is its own")
+        lines.append(f"logical   {values.logical_batch:,.0f} rows: the base's, since the horizon is its own")
     else:
         ratio = fit.total_tokens / fit.scaling.base_tokens
         lines.append(
-            f"logical   {values.logical_batch:,.0f} sequences = {fit.logical_batch:,} x "
+            f"logical   {values.logical_batch:,.0f} rows = {fit.logical_batch:,} x "
             f"{ratio:.4g}^{fit.scaling.gamma:g}, where kappa is 1"
         )
     return "\n".join(lines)
@@ -70,7 +70,7 @@ def _batch_line(run: TrimodalRun, plan: Plan, values: HyperParameters, tokens: i
     """The plan's batch, from `tokens` on."""
     batch, parts = plan.batch, plan.micro_batches
     micro = min(plan.micro_batch, plan.rows_per_rank)
-    line = f"physical  {batch:,} sequences = {plan.data_ranks} data-parallel x {parts} micro-batches of {micro}"
+    line = f"physical  {batch:,} rows = {plan.data_ranks} data-parallel x {parts} micro-batches of {micro}"
     if batch != plan.data_ranks * parts * micro:
         line += " or fewer"
     if run.facts.tokens_per_row:

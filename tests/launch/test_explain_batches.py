@@ -6,7 +6,7 @@ import pytest
 
 pytest_plugins = ["command_fixtures"]
 
-SCHEDULE = "fit.physical_batch={tokens: [0, 1000000], sequences: [16, 64]}"
+SCHEDULE = "fit.physical_batch={tokens: [0, 1000000], sequences: [4, 16]}"
 
 
 def explained(command, run, *settings):
@@ -27,38 +27,38 @@ def rows(out):
 
 @pytest.fixture(scope="module")
 def ratio():
-    """kappa of 4,096 sequences on 6.4T tokens, from 256 on 13B, with exponent 0.44."""
-    return 4096 / 256 * (13e9 / 6.4e12) ** 0.44
+    """kappa of 512 rows on 6.4T tokens, from 32 on 13B, with exponent 0.44."""
+    return 512 / 32 * (13e9 / 6.4e12) ** 0.44
 
 
 def test_the_large_run_is_explained_from_its_pilot(command, ratio):
     """Width and depth three times the pilot's, kappa 1.046: by Complete(d)P and the square-root rule."""
     done = command("train", "trimodal_3b", "--explain", "--world-size", "64")
     assert (done.code, done.err) == (0, "")
-    assert "logical   3,916 sequences = 256 x 492.3^0.44" in done.out
-    assert re.search(r"physical  4,096 sequences = 64 data-parallel x 8 micro-batches of 8, .* kappa 1.046", done.out)
+    assert "logical   489 rows = 32 x 492.3^0.44" in done.out
+    assert re.search(r"physical  512 rows = 64 data-parallel x 8 micro-batches of 1, .* kappa 1.046", done.out)
     table = rows(done.out)
     assert table["mlp in", "base"] == [1e-3, 0.9, 0.95, 1e-8, 0.1]
-    assert table["mlp in", "logical 3,916"] == pytest.approx([1e-3 / 3, 0.9, 0.95, 1e-8 / 9, 0.3], rel=1e-3)
-    assert table["mlp in", "physical 4,096"] == pytest.approx(
+    assert table["mlp in", "logical 489"] == pytest.approx([1e-3 / 3, 0.9, 0.95, 1e-8 / 9, 0.3], rel=1e-3)
+    assert table["mlp in", "physical 512"] == pytest.approx(
         [1e-3 / 3 * ratio**0.5, 0.9**ratio, 0.95**ratio, 1e-8 / 9 / ratio**0.5, 0.3 * ratio**0.5], rel=1e-3
     )
-    assert table["embedding", "logical 3,916"] == pytest.approx([1e-3, 0.9, 0.95, 1e-8 / 3, 0.1], rel=1e-3)
+    assert table["embedding", "logical 489"] == pytest.approx([1e-3, 0.9, 0.95, 1e-8 / 3, 0.1], rel=1e-3)
     assert table["norm", "base"][-1] is None
 
 
 def test_every_batch_of_a_schedule_has_its_row(command):
     out = explained(command, "trimodal_demo", SCHEDULE)
-    assert re.search(r"physical  64 sequences = .*; from 1,000,000 tokens on", out)
+    assert re.search(r"physical  16 rows = .*; from 1,000,000 tokens on", out)
     table = rows(out)
-    assert table["embedding", "physical 16"] == table["embedding", "base"]
-    assert table["embedding", "physical 64"][0] == pytest.approx(2 * table["embedding", "base"][0])
+    assert table["embedding", "physical 4"] == table["embedding", "base"]
+    assert table["embedding", "physical 16"][0] == pytest.approx(2 * table["embedding", "base"][0])
 
 
 def test_averages_are_explained(command):
     averages = "fit.averages=[{name: fast, decay: 0.9}, {name: mean, kind: uniform}]"
     out = explained(command, "trimodal_demo", SCHEDULE, averages)
-    assert "average fast: decay per step 0.9 at the logical batch, 0.9 at 16, 0.6561 at 64" in out
+    assert "average fast: decay per step 0.9 at the logical batch, 0.9 at 4, 0.6561 at 16" in out
     assert "average mean: uniform" in out
 
 
@@ -84,8 +84,8 @@ def test_without_a_rule_all_values_stay(command):
 
 
 def test_a_batch_beyond_the_rule_is_named_with_its_mend(command):
-    out = explained(command, "trimodal_demo", "fit.physical_batch=256")
-    assert re.search(r"warning at batch 256: beta1\^kappa is 0\.185, under 0\.5: .* lower fit\.physical_batch", out)
+    out = explained(command, "trimodal_demo", "fit.physical_batch=64")
+    assert re.search(r"warning at batch 64: beta1\^kappa is 0\.185, under 0\.5: .* lower fit\.physical_batch", out)
 
 
 def test_training_refuses_a_batch_that_the_linear_form_cannot_take(command, tmp_path):
