@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from triptych.data_pipelines.shards.decode import decode_json
 from triptych.data_pipelines.shards.errors import DamagedSample
-from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.vocabulary import Modality
 
 _NARROW = 1 << 16  # vocabularies up to here are stored in two bytes a code
@@ -74,6 +73,8 @@ def load_codes(folder: Path, modality: Modality) -> Codes:
     ValueError if the folder is damaged, holds no such codes, or has a sample without; DamagedSample (a ValueError too)
     for codes that are damaged.
     """
+    from triptych.data_pipelines.shards.reader import ShardSet  # which reads codes itself, with what is above
+
     shards = ShardSet.open(folder)
     flat = np.empty(shards.manifest.num_codes(modality), np.int32)
     offsets = np.zeros(len(shards) + 1, np.int64)
@@ -92,6 +93,8 @@ def load_codes(folder: Path, modality: Modality) -> Codes:
 
 def load_labels(folder: Path) -> list[dict[str, object]]:
     """The `.json` of every sample, in their order; {} where there is none. For sets that fit into memory."""
+    from triptych.data_pipelines.shards.reader import ShardSet
+
     labels = ShardSet.open(folder).members("json")
     return [{} if data is None else decode_json(key, data) for key, data in labels]
 

@@ -1,4 +1,6 @@
-"""What is raised for one sample that cannot be used, as opposed to a set that cannot be."""
+"""One sample that cannot be used, as opposed to a set that cannot be: raised, or given in the sample's place."""
+
+from dataclasses import dataclass
 
 
 class DamagedSample(ValueError):
@@ -16,3 +18,19 @@ class DamagedSample(ValueError):
 
     def __reduce__(self) -> tuple[type["DamagedSample"], tuple[str, str, str]]:
         return DamagedSample, (self.key, self.reason, self.detail)
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Failure:
+    """What stands in the place of a sample that cannot be used, so that a caller may skip, log and count it.
+
+    sample: its absolute index in its set. key: "" if its row of the index cannot be read. shard: name of the tar.
+    reason: a short category to count by. detail: what is wrong, in one line. attempts: reads that were tried.
+    """
+
+    sample: int
+    key: str
+    shard: str
+    reason: str
+    detail: str
+    attempts: int

@@ -1,8 +1,8 @@
 """The sidecar index of a shard: where each member of each sample lies.
 
 A `.npy` table with one fixed-size row per sample, so that row i is found without reading the others: `key`, then per
-extension its byte offset in the tar, its size and its CRC-32. Offset 0, where a tar always has a header, means that
-the sample lacks it.
+extension its byte offset in the tar, its size, its CRC-32, and how many codes it holds (0 if it holds none). Offset 0,
+where a tar always has a header, means that the sample lacks it.
 """
 
 import io
@@ -13,15 +13,16 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4")])
+_MEMBER = np.dtype([("offset", "<u8"), ("size", "<u8"), ("crc32", "<u4"), ("num_codes", "<u4")])
 
 
 class Span(NamedTuple):
-    """A member within its tar. offset and size in bytes."""
+    """A member within its tar. offset and size in bytes. num_codes: 0 for what is no codes."""
 
     offset: int
     size: int
     crc32: int
+    num_codes: int = 0
 
 
 class IndexLayout(NamedTuple):
@@ -39,7 +40,7 @@ def pack_index(rows: Sequence[tuple[str, Mapping[str, Span]]]) -> bytes:
     table = np.zeros(len(rows), np.dtype([("key", f"S{width}"), *((extension, _MEMBER) for extension in extensions)]))
     table["key"] = [key.encode("ascii") for key, _ in rows]
     for extension in extensions:
-        table[extension] = [tuple(spans.get(extension, (0, 0, 0))) for _, spans in rows]
+        table[extension] = [tuple(spans.get(extension, Span(0, 0, 0))) for _, spans in rows]
     buffer = io.BytesIO()
     np.save(buffer, table, allow_pickle=False)
     return buffer.getvalue()

@@ -15,7 +15,7 @@ from triptych.data_pipelines.vocabulary import Modality
 
 FILE_NAME = "manifest.json"
 FORMAT = "triptych-shards"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -9,14 +9,19 @@ import itertools
 import os
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from triptych.data_pipelines.shards.errors import DamagedSample
+import numpy as np
+from numpy.typing import NDArray
+
+from triptych.data_pipelines.shards.codes import code_extension, unpack_codes
+from triptych.data_pipelines.shards.errors import DamagedSample, Failure
 from triptych.data_pipelines.shards.index import IndexLayout, Span, read_layout, spans_of, unpack_rows
 from triptych.data_pipelines.shards.manifest import Manifest, Shard, read_manifest
+from triptych.data_pipelines.vocabulary import Modality
 
 _MAX_OPEN_SHARDS = 64  # two files each; well under the usual limit of 1024
 _ROWS_AT_ONCE = 4096
@@ -68,6 +73,58 @@ class ShardSet:
         number = bisect.bisect_right(self._ends, index)
         return self._shard(number).sample(index - self.samples_of_shard(number).start)
 
+    def num_codes(self, modality: Modality, start: int, stop: int) -> NDArray[np.int64]:
+        """int64 [stop - start]: codes of this modality in samples start..stop-1, 0 where one has none, from the index
+        alone.
+
+        IndexError outside 0..len; ValueError if an index is damaged.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"samples {start}..{stop} of {len(self)} in {self.folder}")
+        counts = np.zeros(stop - start, np.int64)
+        number = bisect.bisect_right(self._ends, start)
+        at = start
+        while at < stop:
+            samples = self.samples_of_shard(number)
+            until = min(stop, samples.stop)
+            if at < until:
+                rows = range(at - samples.start, until - samples.start)
+                counts[at - start : until - start] = self._shard(number).num_codes(code_extension(modality), rows)
+            at, number = until, number + 1
+        return counts
+
+    def read_codes(
+        self, indices: Sequence[int], modalities: Sequence[Modality]
+    ) -> list[dict[Modality, NDArray[np.int32]] | Failure]:
+        """Codes of samples, in the order asked for: int32 [n] of each modality, or why a sample cannot be used.
+
+        IndexError for an index outside 0..len-1; nothing else is raised.
+        """
+        return [self._codes_of(index, modalities) for index in indices]
+
+    def _codes_of(self, index: int, modalities: Sequence[Modality]) -> dict[Modality, NDArray[np.int32]] | Failure:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)} in {self.folder}")
+        shard = self.manifest.shards[bisect.bisect_right(self._ends, index)].name
+        try:
+            key, members = self.read(index)
+        except DamagedSample as error:
+            return Failure(
+                sample=index, key=error.key, shard=shard, reason=error.reason, detail=error.detail, attempts=1
+            )
+        except (ValueError, OSError) as error:
+            return Failure(sample=index, key="", shard=shard, reason="unreadable", detail=str(error), attempts=1)
+        codes: dict[Modality, NDArray[np.int32]] = {}
+        for modality in modalities:
+            try:
+                codes[modality] = unpack_codes(key, members[code_extension(modality)])
+            except KeyError:
+                detail = f"no {modality} codes"
+                return Failure(sample=index, key=key, shard=shard, reason="no codes", detail=detail, attempts=1)
+            except DamagedSample as error:
+                return Failure(sample=index, key=key, shard=shard, reason=error.reason, detail=error.detail, attempts=1)
+        return codes
+
     def __iter__(self) -> Iterator[Sample]:
         """All samples in order. A DamagedSample ends the iteration: use `read` to go on after it."""
         return (self.read(index) for index in range(len(self)))
@@ -108,6 +165,14 @@ class _ShardFiles:
             for key, spans in self._read_rows(start, min(_ROWS_AT_ONCE, self._layout.num_rows - start)):
                 span = spans.get(extension)
                 yield key, None if span is None else self._member(key, extension, span)
+
+    def num_codes(self, extension: str, rows: range) -> NDArray[np.int64]:
+        row = self._layout.row
+        if extension not in (row.names or ()):
+            return np.zeros(len(rows), np.int64)
+        offset = self._layout.start + rows.start * row.itemsize
+        data = _read_at(self._index, len(rows) * row.itemsize, offset, self._index_path)
+        return unpack_rows(data, row)[extension]["num_codes"].astype(np.int64)
 
     def _member(self, key: str, extension: str, span: Span) -> bytes:
         data = _read_at(self._tar, span.size, span.offset, self._tar_path)

@@ -63,18 +63,21 @@ class ShardWriter:
         self._damaged: list[Damaged] = []
 
     def write(self, key: str, members: Mapping[str, bytes], num_codes: Mapping[Modality, int] | None = None) -> None:
-        """Append a sample: extension to bytes. num_codes: how many codes it holds, by modality.
+        """Append a sample: extension to bytes. num_codes: how many codes its member `<modality>.npy` holds, by modality.
 
         ValueError for a key or extension that webdataset would not read back as it is, a key twice in one shard, no
-        members.
+        members, or codes counted that are not among them.
         """
         _check_names(key, members)
+        codes = {f"{modality}.npy": count for modality, count in (num_codes or {}).items()}
+        for extension in codes.keys() - members.keys():
+            raise ValueError(f"sample {key} has codes counted but no {extension}; give the member, or do not count it")
         size = sum(_padded(len(data)) + tarfile.BLOCKSIZE for data in members.values())
         if self._open is not None and not self._open.has_room(size, self._config):
             self._close_shard()
         if self._open is None:
             self._open = _OpenShard(self._folder, len(self._shards))
-        self._open.append(key, members, num_codes or {})
+        self._open.append(key, members, codes)
 
     def set_tokenizers(self, tokenizers: Mapping[Modality, TokenizerRecord]) -> None:
         """Which tokenizers made the codes; may come last."""
@@ -134,7 +137,7 @@ class _OpenShard:
     def has_room(self, size: int, config: ShardConfig) -> bool:
         return self._size + size <= config.max_shard_bytes and len(self._rows) < config.max_shard_samples
 
-    def append(self, key: str, members: Mapping[str, bytes], num_codes: Mapping[Modality, int]) -> None:
+    def append(self, key: str, members: Mapping[str, bytes], num_codes: Mapping[str, int]) -> None:
         if key in self._keys:
             raise ValueError(f"sample {key} comes twice in {self._name}; give every sample its own key")
         self._keys.add(key)
@@ -143,12 +146,12 @@ class _OpenShard:
             header = tarfile.TarInfo(f"{key}.{extension}")  # time, owner and group are 0 and ""
             header.size, header.mode = len(data), 0o444
             self._put(header.tobuf(tarfile.USTAR_FORMAT))
-            spans[extension] = Span(self._size, len(data), zlib.crc32(data))
+            spans[extension] = Span(self._size, len(data), zlib.crc32(data), num_codes.get(extension, 0))
             self._put(data)
             self._put(bytes(_padded(len(data)) - len(data)))
             self._member_bytes[extension] += len(data)
         self._rows.append((key, spans))
-        self._num_codes.update(num_codes)
+        self._num_codes.update({extension.removesuffix(".npy"): count for extension, count in num_codes.items()})
 
     def finish(self) -> Shard:
         self._put(bytes(2 * tarfile.BLOCKSIZE))

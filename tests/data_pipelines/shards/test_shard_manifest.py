@@ -57,11 +57,11 @@ def _edit(folder, edit):
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 1, None, "2"])
 def test_another_version(tmp_path, version):
     folder = make_set(tmp_path, "set", TEXT_SAMPLES)
     _edit(folder, lambda content: content.update(version=version))
-    with pytest.raises(ValueError, match=rf"has version {version!r}, this program reads 1; make the folder again"):
+    with pytest.raises(ValueError, match=rf"has version {version!r}, this program reads 2; make the folder again"):
         read_manifest(folder)
 
 

@@ -5,12 +5,14 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_sets import TEXT_SAMPLES, make_set
 
 from triptych.data_pipelines.shards import reader
+from triptych.data_pipelines.shards.codes import pack_codes
 from triptych.data_pipelines.shards.errors import DamagedSample
 from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.shards.writer import ShardConfig, ShardWriter
@@ -149,3 +151,42 @@ def test_damaged_index_is_told_in_one_line(data, tmp_path_factory):
         except ValueError as error:
             problems.append(str(error))
     assert not any("\n" in problem for problem in problems)
+
+
+def _coded_set(folder, max_shard_samples=4):
+    lengths = [(3 * i) % 11 for i in range(10)]
+    with ShardWriter(folder, ShardConfig(max_shard_samples=max_shard_samples), provenance={}) as writer:
+        for i, length in enumerate(lengths):
+            members = {"text.npy": pack_codes(np.arange(length) + i, 256)}
+            writer.write(f"s{i}", members, {"text": length})
+    return lengths
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 10), (3, 5), (2, 9), (4, 8), (10, 10), (5, 5)])
+def test_counts_of_consecutive_samples_come_from_the_index(tmp_path, start, stop):
+    lengths = _coded_set(tmp_path)
+    for path in tmp_path.glob("*.tar"):
+        path.write_bytes(bytes(path.stat().st_size))  # nothing but the index is read
+    counts = ShardSet.open(tmp_path).num_codes("text", start, stop)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == lengths[start:stop]
+
+
+def test_a_modality_that_a_set_lacks_counts_nothing(tmp_path):
+    _coded_set(tmp_path)
+    assert ShardSet.open(tmp_path).num_codes("audio", 1, 4).tolist() == [0, 0, 0]
+
+
+def test_codes_come_in_the_order_asked_for(tmp_path):
+    lengths = _coded_set(tmp_path)
+    order = [9, 0, 5, 5, 3]
+    found = ShardSet.open(tmp_path).read_codes(order, ["text"])
+    assert [sample["text"].tolist() for sample in found] == [[*range(i, i + lengths[i])] for i in order]
+
+
+def test_codes_that_cannot_be_used_come_as_their_failure(tmp_path):
+    _coded_set(tmp_path)
+    found = ShardSet.open(tmp_path).read_codes([6], ["audio"])
+    assert [(f.sample, f.key, f.shard, f.reason, f.attempts) for f in found] == [
+        (6, "s6", "shard-000001.tar", "no codes", 1)
+    ]
