@@ -63,7 +63,7 @@ class ShardWriter:
         self._damaged: list[Damaged] = []
 
     def write(self, key: str, members: Mapping[str, bytes], num_codes: Mapping[Modality, int] | None = None) -> None:
-        """Append a sample: extension to bytes. num_codes: how many codes its member `<modality>.npy` holds, by modality.
+        """Append a sample: extension to bytes. num_codes: codes in its member `<modality>.npy`, by modality.
 
         ValueError for a key or extension that webdataset would not read back as it is, a key twice in one shard, no
         members, or codes counted that are not among them.
