@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from triptych.configs.digits import Judges, Labelled, load_labelled, load_texts, train_judges
 from triptych.configs.token_data import Tokenizers
@@ -29,6 +31,7 @@ from triptych.trainer.evaluation.proportions import Proportion
 from triptych.trainer.evaluation.scores import Scores
 from triptych.trainer.evaluation.transcripts import character_error, named_digit
 from triptych.trainer.generation import Generator
+from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion
 
 SOURCES: Mapping[Task, tuple[Source, Modality]] = {
     "t2i": ("digits", "image"),
@@ -79,7 +82,10 @@ def evaluate_run(run: TrimodalRun, generator: Generator, tokenizers: Tokenizers,
         task: _generate(task, held_out[source], generator, tokenizers, judges) for task, (source, _) in SOURCES.items()
     }
     metrics: dict[Modality, Mapping[str, Estimate]] = {
-        modality: _held_out(modality, run, generator, mixture) for modality in NELBO_SOURCES
+        modality: held_out_metrics(
+            modality, run, generator.model, run.build_objective("validation"), mixture, generator.device
+        )
+        for modality in NELBO_SOURCES
     }
     measured: dict[str, Any] = {f"{task}_accuracy": result.accuracy for task, result in generated.items()}
     measured |= {f"{task}_character_error": _character_error(generated[task]) for task in ("i2t", "s2t")}
@@ -113,22 +119,26 @@ def _character_error(generated: Generated) -> float | None:
     return character_error(zip(generated.held_out.captions, generated.outputs, strict=True))
 
 
-def _held_out(modality: Modality, run: TrimodalRun, generator: Generator, mixture: Mixture) -> dict[str, Estimate]:
-    """Every metric of the objective on one source, with noise that never changes."""
-    name = NELBO_SOURCES[modality]
-    whole = mixture.rows(mixture.epoch_of(name)).to(generator.device)
+def held_out_metrics(
+    modality: Modality,
+    run: TrimodalRun,
+    model: nn.Module,
+    objective: MaskedDiffusion,
+    mixture: Mixture,
+    device: torch.device,
+) -> dict[str, Estimate]:
+    """Every metric of the objective on one source, with noise that never changes.
+
+    `mixture` is the run's own over the validation split.
+    """
+    whole = mixture.rows(mixture.epoch_of(NELBO_SOURCES[modality])).to(device)
+    size = max(1, run.evaluation.batch_size * run.model.sequence_length // run.row_length)
 
     def batches() -> Iterator[Batch]:
-        for start in range(0, len(whole), run.evaluation.batch_size):
-            yield whole.rows(start, start + run.evaluation.batch_size)
+        for start in range(0, len(whole), size):
+            yield whole.rows(start, start + size)
 
-    return fixed_noise_metrics(
-        generator.model,
-        run.build_objective("validation"),
-        batches,
-        Stream(seed=0),
-        num_draws=run.evaluation.num_nelbo_draws,
-    )
+    return fixed_noise_metrics(model, objective, batches, Stream(seed=0), num_draws=run.evaluation.num_nelbo_draws)
 
 
 def _text_scores(run: TrimodalRun, tokenizers: Tokenizers, nats_per_token: float) -> dict[str, Any]:
