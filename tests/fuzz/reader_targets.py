@@ -1,0 +1,150 @@
+"""What is fuzzed: for each kind of file its seeds, the mutations that know its format, and what reads it.
+
+A reader is a list of stages, each called by itself: it returns what it has read, or raises.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import audio_structures
+import image_structures
+import numpy as np
+import seed_files
+import text_structures
+
+from triptych.data_pipelines.shards.codes import load_codes, load_labels, unpack_codes
+from triptych.data_pipelines.shards.decode import DecodeConfig, decode_json, decode_member
+from triptych.data_pipelines.shards.errors import DamagedSample
+from triptych.data_pipelines.shards.reader import ShardSet
+from triptych.data_pipelines.shards.verify import verify
+
+CONFIG = DecodeConfig()
+_MOST_SAMPLES = 16  # read of a set that claims to have more
+
+
+class WrongResult(Exception):
+    """A reader gave something that it must not give."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """stages: from the bytes of a file to calls that read it. weight: share of the cases."""
+
+    name: str
+    seeds: Callable[[], tuple[bytes, ...]]
+    structured: Callable[[bytes, Any], bytes] | None
+    stages: Callable[[bytes], Iterator[Callable[[], Any]]]
+    weight: int = 2
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise WrongResult(what)
+
+
+def _text(data):
+    yield lambda: _require(isinstance(decode_member("k", "text", data, CONFIG), str), "no str")
+
+
+def _image(data):
+    def read():
+        image = decode_member("k", "image", data, CONFIG)
+        _require(image.dtype == np.uint8 and image.ndim in (2, 3), f"{image.dtype} {image.shape}")
+        _require(0 < image.shape[0] * image.shape[1] <= CONFIG.max_pixels, f"an image of {image.shape}")
+        _require(image.ndim == 2 or image.shape[2] == 3, f"an image of {image.shape}")
+
+    yield read
+
+
+def _audio(data):
+    def read():
+        wave = decode_member("k", "audio", data, CONFIG)
+        _require(wave.dtype == np.float32 and wave.ndim == 1, f"{wave.dtype} {wave.shape}")
+        _require(0 < len(wave) <= CONFIG.max_audio_seconds * CONFIG.sample_rate_hertz, f"a recording of {wave.shape}")
+        _require(bool(np.isfinite(wave).all()), "a recording that is not finite")
+
+    yield read
+
+
+def _codes(data):
+    def read():
+        codes = unpack_codes("k", data)
+        _require(codes.dtype == np.int32 and codes.ndim == 1, f"{codes.dtype} {codes.shape}")
+
+    yield read
+
+
+def _labels(data):
+    yield lambda: _require(isinstance(decode_json("k", data), dict), "labels that are no object")
+
+
+def _set(name, data):
+    """A set of which one file is mutated. Where it is a tar, what is read is what was written."""
+    folder = _written_set()
+    try:
+        (folder / name).write_bytes(data)
+        yield partial(_read_samples, folder, sealed=name.endswith(".tar"))
+        yield partial(verify, folder)
+        yield partial(load_codes, folder, "text")
+        yield partial(load_labels, folder)
+    finally:
+        (folder / name).write_bytes(seed_files.set_files()[name])
+
+
+def _read_samples(folder, *, sealed):
+    shards = ShardSet.open(folder)
+    for index in range(min(len(shards), _MOST_SAMPLES)):
+        try:
+            key, members = shards.read(index)
+        except DamagedSample:
+            continue
+        if sealed:
+            _require(members == _written_members()[key], f"{key} is not what was written")
+    list(shards.members("json")) if len(shards) <= _MOST_SAMPLES else None
+
+
+_FOLDERS: list[tempfile.TemporaryDirectory] = []
+
+
+@cache
+def _written_set():
+    """A folder of its own for this process, removed when it ends."""
+    _FOLDERS.append(tempfile.TemporaryDirectory(prefix="fuzzed-set-"))
+    folder = Path(_FOLDERS[0].name)
+    for name, data in seed_files.set_files().items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@cache
+def _written_members():
+    folder = _written_set()
+    for name, data in seed_files.set_files().items():
+        (folder / name).write_bytes(data)
+    return dict(ShardSet.open(folder))
+
+
+def _of_set(name, structured):
+    return Target(f"set {name}", lambda: (seed_files.set_files()[name],), structured, partial(_set, name))
+
+
+TARGETS = (
+    Target("txt", seed_files.texts, None, _text, weight=1),
+    Target("json", seed_files.labels, text_structures.json_text, _labels),
+    Target("npy", seed_files.codes, text_structures.npy, _codes),
+    Target("png", partial(seed_files.images, "png"), image_structures.png, _image, weight=4),
+    Target("jpeg", partial(seed_files.images, "jpeg"), image_structures.jpeg, _image, weight=3),
+    Target("webp", partial(seed_files.images, "webp"), image_structures.webp, _image, weight=3),
+    Target("flac", partial(seed_files.recordings, "flac"), audio_structures.flac, _audio, weight=4),
+    Target("wav", partial(seed_files.recordings, "wav"), audio_structures.wav, _audio, weight=3),
+    Target("ogg", partial(seed_files.recordings, "ogg"), audio_structures.ogg, _audio),
+    Target("mp3", partial(seed_files.recordings, "mp3"), audio_structures.mp3, _audio),
+    _of_set("manifest.json", text_structures.json_text),
+    _of_set("shard-000000.index.npy", text_structures.npy),
+    _of_set("shard-000001.tar", text_structures.tar),
+)
+BY_NAME = {target.name: target for target in TARGETS}
