@@ -1,0 +1,82 @@
+"""A folder whose files are read in ranges. It is a local path, or a URL that fsspec understands."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
+_BROKEN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/[^/]")
+_LOCAL = ("file://", "local://")
+
+
+class Range(NamedTuple):
+    """Bytes start..stop-1 of a file. exact: whether fewer, because the file ends, are an error."""
+
+    name: str
+    start: int
+    stop: int
+    exact: bool = True
+
+
+class Folder(Protocol):
+    """Files of one folder. Threads may share it, and so may processes that are forked or to which it is pickled.
+
+    ranges_at_once: how many one call should ask for; more are read in several calls. max_gap_bytes: up to how many
+    unwanted bytes between two ranges are read sooner than a range of their own is begun.
+    """
+
+    @property
+    def ranges_at_once(self) -> int: ...
+
+    @property
+    def max_gap_bytes(self) -> int: ...
+
+    def path(self, name: str) -> str:
+        """Where a file is, for messages."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. FileNotFoundError, or another OSError."""
+        ...
+
+    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | OSError]:
+        """The bytes of each range, fewer where the file ends, or what went wrong."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Open a file anew for the next read of it."""
+        ...
+
+
+def is_url(folder: str | Path) -> bool:
+    """Whether fsspec is to read it."""
+    return _URL.match(str(folder)) is not None and not str(folder).startswith(_LOCAL)
+
+
+def local_path(folder: str | Path) -> Path:
+    """The path of a folder that is not read by fsspec. ValueError for a URL that went through `Path`."""
+    text = str(folder)
+    if broken := _BROKEN_URL.match(text):
+        raise ValueError(f"{text} is a URL that lost a slash; write {broken[1]}//.., and do not make it a Path")
+    for scheme in _LOCAL:
+        text = text.removeprefix(scheme)
+    return Path(text)
+
+
+def join_folder(folder: str | Path, *names: str) -> str | Path:
+    """A folder within a folder: of a path a path, of a URL a URL."""
+    if not is_url(folder):
+        return local_path(folder).joinpath(*names)
+    return "/".join((str(folder).rstrip("/"), *names))
+
+
+def open_folder(folder: str | Path) -> Folder:
+    """What reads a folder. ValueError for a URL whose protocol is unknown or needs a package that is not installed."""
+    if is_url(folder):
+        from triptych.data_pipelines.storage.remote import RemoteFolder
+
+        return RemoteFolder(str(folder))
+    from triptych.data_pipelines.storage.local import LocalFolder
+
+    return LocalFolder(local_path(folder))
