@@ -1,13 +1,18 @@
 """Members of a raw sample to what a tokenizer takes. Sizes are read from headers and bounded before anything is
-decoded."""
+decoded.
+
+Shape legend: T samples of a recording, C channels.
+"""
 
 import io
 import json
 import struct
+import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +20,38 @@ from numpy.typing import NDArray
 from triptych.data_pipelines.shards.errors import DamagedSample
 from triptych.data_pipelines.vocabulary import Modality
 
-RAW_EXTENSIONS: dict[Modality, str] = {"text": "txt", "image": "png", "audio": "flac"}
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+    from soundfile import SoundFile
+
+# A sample's member for a modality is the first of these that it has. What a member is, its first bytes say.
+RAW_EXTENSIONS: dict[Modality, tuple[str, ...]] = {
+    "text": ("txt",),
+    "image": ("png", "jpg", "jpeg", "webp"),
+    "audio": ("flac", "wav", "mp3", "ogg"),
+}
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_END = b"IEND\xaeB`\x82"
+_JPEG_START = b"\xff\xd8\xff"
 _GREY_MODES = frozenset({"1", "L", "LA"})
-_COLOUR_MODES = frozenset({"P", "RGB", "RGBA"})
+_COLOUR_MODES = frozenset({"P", "RGB", "RGBA", "CMYK"})
+_AUDIO_FORMATS = frozenset({"FLAC", "WAV", "WAVEX", "MP3", "OGG"})
+_MAX_CHANNELS = 16
+_UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)  # of files that were written to a pipe
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class DecodeConfig:
-    """Bounds that a sample must keep, and the sample rate that the audio tokenizer takes."""
+    """Bounds that a sample must keep, and the sample rate that the audio tokenizer takes.
+
+    max_json_depth: of objects and arrays within each other.
+    """
 
     sample_rate_hertz: int = 16_000
     max_pixels: int = 16_777_216
     max_audio_seconds: float = 60.0
+    max_json_bytes: int = 1 << 20
+    max_json_depth: int = 32
 
 
 def decode_member(key: str, modality: Modality, data: bytes, config: DecodeConfig) -> Any:
@@ -55,67 +78,154 @@ def decode_text(key: str, data: bytes, config: DecodeConfig) -> str:
     return text
 
 
-def decode_image(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.uint8]:
-    """PNG to uint8 [height, width] (grey; transparency dropped) or [height, width, 3] (colour).
+def image_size(key: str, data: bytes) -> tuple[int, int]:
+    """Height and width in pixels of a PNG, JPEG or WebP, from its header. DamagedSample if it is none of them."""
+    if data.startswith(_PNG_START) and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    if _is_riff(data, b"WEBP"):
+        return _webp_size(key, data)
+    if not data.startswith(_JPEG_START):
+        raise DamagedSample(key, "image", "the image is not a PNG, JPEG or WebP")
+    with _opened_image(key, "JPEG", data) as image:
+        return image.height, image.width
 
-    DamagedSample if it is no PNG, damaged, of more than 8 bits, or of more pixels than the config allows.
+
+def decode_image(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.uint8]:
+    """PNG, JPEG or WebP to uint8 [height, width] (grey; transparency dropped) or [height, width, 3] (colour).
+
+    Of several frames the first. DamagedSample if it is none of these, damaged, of more than 8 bits, or of more pixels
+    than the config allows.
     """
+    height, width = image_size(key, data)
+    kind = "PNG" if data.startswith(_PNG_START) else "JPEG" if data.startswith(_JPEG_START) else "WEBP"
+    ends_early = _PNG_END not in data if kind == "PNG" else kind == "WEBP" and _riff_ends_early(data)
+    if ends_early:  # decoders put up with a missing end
+        raise DamagedSample(key, "image", f"the {kind} ends early")
+    if width * height > config.max_pixels:
+        detail = f"the image has {width} x {height} pixels, more than {config.max_pixels}"
+        raise DamagedSample(key, "image too large", detail)
+    with _opened_image(key, kind, data) as image:
+        if image.mode in _GREY_MODES | _COLOUR_MODES:
+            return np.array(image.convert("L" if image.mode in _GREY_MODES else "RGB"))
+        detail = f"the {kind} has pixels of kind {image.mode!r}, not 8-bit grey or colour"
+    raise DamagedSample(key, "image", detail)
+
+
+@contextmanager
+def _opened_image(key: str, kind: str, data: bytes) -> Iterator["PillowImage"]:
+    """The image, its pixels not yet decoded; whatever goes wrong while it is used is a DamagedSample."""
     from PIL import Image, UnidentifiedImageError
 
-    if not data.startswith(_PNG_START) or len(data) < 24:
-        raise DamagedSample(key, "image", "the image is not a PNG")
-    if _PNG_END not in data:  # decoders put up with a missing end
-        raise DamagedSample(key, "image", "the PNG ends early")
-    width, height = struct.unpack(">II", data[16:24])
-    if width * height > config.max_pixels:
-        raise DamagedSample(
-            key, "image too large", f"the image has {width} x {height} pixels, more than {config.max_pixels}"
-        )
+    # Pillow raises SyntaxError for a broken chunk, OSError for missing data, ValueError for text chunks that grow.
+    kinds = (OSError, SyntaxError, EOFError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.mode not in _GREY_MODES | _COLOUR_MODES:
-                raise DamagedSample(
-                    key, "image", f"the PNG has pixels of kind {image.mode!r}, not 8-bit grey or colour"
-                )
-            return np.array(image.convert("L" if image.mode in _GREY_MODES else "RGB"))
-    except (OSError, SyntaxError, EOFError, zlib.error, struct.error, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError for a broken chunk, OSError for missing data.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sizes, which are bounded here, and about metadata
+            with Image.open(io.BytesIO(data), formats=[kind]) as image:
+                yield image
+    except (*kinds, zlib.error, struct.error, Image.DecompressionBombError) as error:
         detail = "cannot be read" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DamagedSample(key, "image", f"the PNG is damaged ({detail})") from error
+        raise DamagedSample(key, "image", f"the {kind} is damaged ({detail})") from error
+
+
+def _webp_size(key: str, data: bytes) -> tuple[int, int]:
+    """From the first chunk (RFC 9649, 2.5 to 2.7). Pillow makes room for whole pictures before it tells their size."""
+    chunk, body = data[12:16], data[20:30]
+    if chunk == b"VP8X" and len(body) == 10:
+        return 1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")
+    if chunk == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    if chunk == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
+        return int.from_bytes(body[8:10], "little") & 0x3FFF, int.from_bytes(body[6:8], "little") & 0x3FFF
+    raise DamagedSample(key, "image", "the WEBP is damaged (its first chunk has no size)")
+
+
+def audio_seconds(key: str, data: bytes) -> float:
+    """How long a recording is, from its header. DamagedSample if it is no FLAC, WAV, MP3 or Ogg."""
+    with _opened_audio(key, data) as file:
+        return file.frames / file.samplerate
 
 
 def decode_audio(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.float32]:
-    """FLAC to float32 [samples] in -1..1, channels averaged.
+    """FLAC, WAV, MP3 or Ogg to float32 [samples] in about -1..1 at the config's rate, channels averaged.
 
-    DamagedSample if it is no FLAC, damaged, empty, of another sample rate, or longer than the config allows.
+    Another rate is brought to it by libsoxr. DamagedSample if it is none of these, damaged, empty, or longer than the
+    config allows.
     """
+    with _opened_audio(key, data) as file:
+        kind, rate, num_frames = file.format, file.samplerate, file.frames
+        if num_frames > config.max_audio_seconds * rate:
+            raise DamagedSample(key, "audio too long", f"the recording is longer than {config.max_audio_seconds} s")
+        # A second at a time: memory follows what is there, not what the header promises.
+        blocks = [block_TC.mean(axis=1) for block_TC in file.blocks(rate, dtype="float32", always_2d=True)]
+    wave_T = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if len(wave_T) == 0 or len(wave_T) != num_frames:
+        raise DamagedSample(key, "audio", f"the {kind} ends after {len(wave_T)} of {num_frames} samples")
+    if not np.isfinite(wave_T).all():
+        raise DamagedSample(key, "audio", f"the {kind} has samples that are no numbers")
+    if rate == config.sample_rate_hertz:
+        return wave_T
+    import soxr
+
+    resampled_T = soxr.resample(wave_T, rate, config.sample_rate_hertz)
+    if len(resampled_T) == 0:
+        raise DamagedSample(key, "audio", f"the recording has {num_frames} samples at {rate} Hz, too few")
+    return resampled_T.astype(np.float32, copy=False)
+
+
+@contextmanager
+def _opened_audio(key: str, data: bytes) -> Iterator["SoundFile"]:
+    """The recording, nothing of it decoded yet; whatever goes wrong while it is used is a DamagedSample."""
     import soundfile
 
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.format != "FLAC":
-                raise DamagedSample(key, "audio", f"the recording is {file.format}, not FLAC")
-            if file.samplerate != config.sample_rate_hertz:
-                detail = f"the recording has {file.samplerate} Hz, not {config.sample_rate_hertz}"
+            if file.format not in _AUDIO_FORMATS:
+                raise DamagedSample(key, "audio", f"the recording is {file.format}, not FLAC, WAV, MP3 or Ogg")
+            if file.channels > _MAX_CHANNELS or file.samplerate < 1:
+                detail = f"the recording has {file.channels} channels at {file.samplerate} Hz"
                 raise DamagedSample(key, "audio", detail)
-            num_frames = file.frames
-            if num_frames > config.max_audio_seconds * file.samplerate:
-                detail = f"the recording is longer than {config.max_audio_seconds} s"
-                raise DamagedSample(key, "audio too long", detail)
-            wave_TC = file.read(num_frames, dtype="float32", always_2d=True)
+            if _is_riff(data, b"WAVE") and _riff_ends_early(data):
+                raise DamagedSample(key, "audio", "the WAV ends early")
+            yield file
     except soundfile.LibsndfileError as error:
-        raise DamagedSample(key, "audio", f"the FLAC is damaged ({error.error_string})") from error
-    if len(wave_TC) == 0 or len(wave_TC) != num_frames:
-        raise DamagedSample(key, "audio", f"the FLAC ends after {len(wave_TC)} of {num_frames} samples")
-    return wave_TC.mean(axis=1)
+        raise DamagedSample(key, "audio", f"the recording is damaged ({error.error_string})") from error
 
 
-def decode_json(key: str, data: bytes) -> dict[str, Any]:
-    """The labels of a sample. DamagedSample unless it is a JSON object."""
+def decode_json(key: str, data: bytes, config: DecodeConfig | None = None) -> dict[str, Any]:
+    """The labels of a sample. DamagedSample unless it is a JSON object within the bounds of the config."""
+    config = config or DecodeConfig()
+    if len(data) > config.max_json_bytes:
+        detail = f"the labels are not within max_json_bytes={config.max_json_bytes}: {len(data)} bytes"
+        raise DamagedSample(key, "json", detail)
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DamagedSample(key, "json", "the labels are not JSON") from error
     if not isinstance(content, dict):
         raise DamagedSample(key, "json", "the labels are not a JSON object")
+    if _depth_exceeds(content, config.max_json_depth):
+        detail = f"the labels are not within max_json_depth={config.max_json_depth}"
+        raise DamagedSample(key, "json", detail)
     return content
+
+
+def _depth_exceeds(content: Any, max_depth: int) -> bool:
+    level = [content]
+    for _ in range(max_depth):
+        inside = [list(node.values()) if isinstance(node, dict) else node for node in level]
+        level = [value for values in inside for value in values if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _is_riff(data: bytes, kind: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == kind
+
+
+def _riff_ends_early(data: bytes) -> bool:
+    size = int.from_bytes(data[4:8], "little")
+    return size not in _UNKNOWN_RIFF_SIZES and size + 8 > len(data)

@@ -1,7 +1,7 @@
 """Raw shards to shards of codes, batch by batch."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,9 @@ class EncodeConfig:
     shards: ShardConfig = field(default_factory=ShardConfig)
 
 
-class _RawSample(NamedTuple):
+class RawSample(NamedTuple):
+    """raw: what the tokenizer of each modality takes. labels: JSON, or None."""
+
     key: str
     raw: dict[Modality, Any]
     labels: bytes | None
@@ -65,18 +67,21 @@ def encode_shards(
         with ShardWriter(partial, config.shards, provenance=provenance) as writer:
             samples = _sound_samples(source, numbers, tuple(tokenizers), writer, config)
             while batch := list(itertools.islice(samples, config.batch_samples)):
-                found |= _write_batch(batch, tokenizers, writer)
+                found |= write_batch(batch, tokenizers, writer).keys()
             if not found:
                 kinds = ", ".join(tokenizers)
                 raise ValueError(f"{source_folder} has nothing for a tokenizer of {kinds}; give another one")
-            writer.set_tokenizers(
-                {
-                    modality: TokenizerRecord(fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
-                    for modality, tokenizer in tokenizers.items()
-                    if modality in found
-                }
-            )
+            records = tokenizer_records(tokenizers)
+            writer.set_tokenizers({modality: record for modality, record in records.items() if modality in found})
         return read_manifest(partial)
+
+
+def tokenizer_records(tokenizers: Mapping[Modality, Tokenizer]) -> dict[Modality, TokenizerRecord]:
+    """What a manifest says of the tokenizers that made its codes."""
+    return {
+        modality: TokenizerRecord(fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
+        for modality, tokenizer in tokenizers.items()
+    }
 
 
 def _sound_samples(
@@ -85,7 +90,7 @@ def _sound_samples(
     modalities: tuple[Modality, ...],
     writer: ShardWriter,
     config: EncodeConfig,
-) -> Iterator[_RawSample]:
+) -> Iterator[RawSample]:
     for index in itertools.chain.from_iterable(map(source.samples_of_shard, numbers)):
         try:
             yield _decode(source, index, modalities, config.decode)
@@ -96,33 +101,37 @@ def _sound_samples(
                 raise ValueError(f"{source.folder}: {limit}, the last: {error}") from error
 
 
-def _decode(source: ShardSet, index: int, modalities: tuple[Modality, ...], config: DecodeConfig) -> _RawSample:
+def _decode(source: ShardSet, index: int, modalities: tuple[Modality, ...], config: DecodeConfig) -> RawSample:
     key, members = source.read(index)
-    raw: dict[Modality, Any] = {
-        modality: decode_member(key, modality, members[RAW_EXTENSIONS[modality]], config)
-        for modality in MODALITIES
-        if modality in modalities and RAW_EXTENSIONS[modality] in members
-    }
+    raw: dict[Modality, Any] = {}
+    for modality in MODALITIES:
+        if modality not in modalities:
+            continue
+        present = next((extension for extension in RAW_EXTENSIONS[modality] if extension in members), None)
+        if present is not None:
+            raw[modality] = decode_member(key, modality, members[present], config)
     if "json" in members:
-        decode_json(key, members["json"])
-    return _RawSample(key, raw, members.get("json"))
+        decode_json(key, members["json"], config)
+    return RawSample(key, raw, members.get("json"))
 
 
-def _write_batch(
-    batch: list[_RawSample], tokenizers: Mapping[Modality, Tokenizer], writer: ShardWriter
-) -> set[Modality]:
+def write_batch(
+    batch: Sequence[RawSample], tokenizers: Mapping[Modality, Tokenizer], writer: ShardWriter
+) -> dict[Modality, int]:
+    """Append the codes of these samples, each modality encoded at once; give the number of codes of each that came."""
     members: list[dict[str, bytes]] = [{} if sample.labels is None else {"json": sample.labels} for sample in batch]
     num_codes: list[dict[Modality, int]] = [{} for _ in batch]
-    found: set[Modality] = set()
+    total: dict[Modality, int] = {}
     for modality, tokenizer in tokenizers.items():
         rows = [row for row, sample in enumerate(batch) if modality in sample.raw]
         if not rows:
             continue
-        found.add(modality)
+        total[modality] = 0
         for row, codes in zip(rows, tokenizer.encode([batch[row].raw[modality] for row in rows]), strict=True):
             members[row][code_extension(modality)] = pack_codes(codes, tokenizer.vocab_size)
             num_codes[row][modality] = len(codes)
+            total[modality] += len(codes)
     for sample, sample_members, sample_codes in zip(batch, members, num_codes, strict=True):
         if sample_codes:
             writer.write(sample.key, sample_members, sample_codes)
-    return found
+    return total

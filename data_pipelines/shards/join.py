@@ -2,18 +2,27 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from triptych.data_pipelines.shards.atomic import atomic_folder
-from triptych.data_pipelines.shards.manifest import Manifest, Shard, read_manifest, write_manifest
+from triptych.data_pipelines.shards.manifest import Damaged, Manifest, Shard, read_manifest, write_manifest
 from triptych.data_pipelines.shards.reader import check_size
 from triptych.data_pipelines.shards.writer import shard_names
 
 
-def join_sets(folders: Sequence[Path], target: Path) -> Manifest:
+def join_sets(
+    folders: Sequence[Path],
+    target: Path,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    damaged: Sequence[Damaged] | None = None,
+) -> Manifest:
     """Make `target` of all samples of `folders`, in that order. Files are hard links, so `folders` may go afterwards.
+
+    provenance, damaged: what the manifest says in place of the parts' own, one after the other.
 
     ValueError if a folder is not whole, if their codes are of different tokenizers, or if `target` is on another file
     system.
@@ -25,9 +34,9 @@ def join_sets(folders: Sequence[Path], target: Path) -> Manifest:
     with atomic_folder(target) as partial:
         joined = Manifest(
             shards=tuple(_link_all(folders, manifests, partial)),
-            provenance={"parts": [manifest.provenance for manifest in manifests]},
+            provenance={"parts": [part.provenance for part in manifests]} if provenance is None else dict(provenance),
             tokenizers=manifests[0].tokenizers if manifests else {},
-            damaged=tuple(damaged for manifest in manifests for damaged in manifest.damaged),
+            damaged=tuple(entry for part in manifests for entry in part.damaged) if damaged is None else tuple(damaged),
         )
         write_manifest(partial, joined)
     return joined

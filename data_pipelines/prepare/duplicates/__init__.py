@@ -1,0 +1,1 @@
+"""Which samples have been seen before: exactly, or nearly."""

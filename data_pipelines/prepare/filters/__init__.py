@@ -1,0 +1,1 @@
+"""Which samples are left out, and by which rule."""
