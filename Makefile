@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 PYTEST_ARGS ?=
+FUZZ_MINUTES ?= 10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ OFFLINE := .venv-offline
 BENCH_VENV := $(if $(wildcard $(WHEELS)/*.whl),$(OFFLINE),$(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-resume test-matrix lint format studies bench bench-gpu bench-gpu-kernels bench-gpu-steps wheels clean
+.PHONY: help demo test test-resume test-matrix fuzz lint format studies bench bench-data bench-gpu bench-gpu-kernels bench-gpu-steps wheels clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ test-resume: $(VENV)/.ready-dev ## kill and resume 20 runs at random moments, in
 
 test-matrix: $(VENV)/.ready-dev ## every legal layout of 1, 2 and 4 processes against one: trainer/results/layout_matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/trainer/layouts/layout_matrix.py trainer/results/layout_matrix.md
+
+fuzz: $(VENV)/.ready-dev ## feed the readers of raw data and shards FUZZ_MINUTES of mutated files
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(FUZZ_MINUTES)
 
 lint: $(VENV)/.ready-dev .pyright/triptych ## ruff, the floors (import-linter), types (pyright)
 	$(BIN)/ruff check .
@@ -59,6 +63,9 @@ bench: $(VENV)/.ready-dev ## each kernel against a peer, ratios printed
 	@for file in $(BENCHMARKS); do \
 		echo "== $$file"; $(BIN)/python -m triptych.$$(echo "$${file%.py}" | tr / .) || exit 1; \
 	done
+
+bench-data: $(VENV)/.ready ## the token stream against the peers that are installed beside it: data_pipelines/stream/benchmark/
+	OMP_NUM_THREADS=1 $(BIN)/python -P -m triptych.data_pipelines.stream.benchmark
 
 bench-gpu: bench-gpu-kernels bench-gpu-steps ## bench-gpu-kernels, then bench-gpu-steps
 
