@@ -3,7 +3,7 @@
 Under a data folder are `tokenizers/<modality>/` and `codes/<shards>/<split>/`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,8 @@ from triptych.data_pipelines.stream.shares import Weight
 from triptych.data_pipelines.stream.sources import CodeReader, MemoryCodes, PairSource, Source, TextSource
 from triptych.data_pipelines.stream.windows import PackingConfig
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
-from triptych.data_pipelines.tokenizers.text import TextTokenizer
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task, Vocabulary
-from triptych.models.fsq import load_tokenizer
+from triptych.models.tokenizers.registry import load_tokenizer
 
 Tokenizers = Mapping[Modality, Tokenizer]
 _TOKENIZERS = "tokenizers"
@@ -79,12 +78,14 @@ def load_tokenizers(folder: Path) -> dict[Modality, Tokenizer]:
     return read_tokenizers(folder / _TOKENIZERS)
 
 
-def read_tokenizers(folder: Path) -> dict[Modality, Tokenizer]:
-    """As `load_tokenizers`, from the folder that holds one folder per modality."""
-    loaded: dict[Modality, Tokenizer] = {"text": TextTokenizer.load(folder / "text")}
-    for modality in MODALITIES[1:]:
-        loaded[modality] = load_tokenizer(folder / modality)
-    return loaded
+def read_tokenizers(
+    folder: Path, modalities: Sequence[Modality] = MODALITIES, device: str = "cpu"
+) -> dict[Modality, Tokenizer]:
+    """As `load_tokenizers`, of any kind, from the folder that holds one folder per modality.
+
+    device: where networks run. ValueError, naming the folder, also if one is for another modality.
+    """
+    return {modality: load_tokenizer(folder / modality, device, modality) for modality in modalities}
 
 
 def require_vocabulary(vocabulary: Vocabulary, tokenizers: Tokenizers) -> None:

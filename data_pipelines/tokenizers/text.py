@@ -1,11 +1,11 @@
-"""Text to codes: byte-level byte-pair encoding (Sennrich et al. 2016; bytes: Radford et al. 2019), by the `tokenizers`
-library."""
+"""Text to codes with any file of the `tokenizers` library; ours are byte-level byte-pair encodings (Sennrich et al.
+2016; bytes: Radford et al. 2019)."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,23 @@ _NUM_BYTES = 256
 
 
 class TextTokenizer:
-    """Byte-level BPE. Any string comes back exactly, whatever the vocabulary was trained on. Implements `Tokenizer`."""
+    """Any `tokenizer.json`: whatever its model, normalizer and pre-tokenizer. Implements `Tokenizer`.
+
+    Text is only text: nothing is put before or after it, and what looks like a special token is spelt out. What a file
+    asks for besides is left out, for it would lose text or give it other codes each time: truncation, padding, dropout
+    of merges. A byte-level BPE, as `train` makes it, gives every string back exactly; a file that normalizes, strips,
+    lowercases or has an unknown token does not (`round_trip.changed`).
+    """
 
     def __init__(self, tokenizer: HuggingFaceTokenizer) -> None:
+        written = json.loads(tokenizer.to_str())
+        self._json = _canonical(written)
+        if _canonical(_plain(written)) != self._json:
+            self._json = _canonical(_plain(written))
+            tokenizer = HuggingFaceTokenizer.from_str(self._json.decode())
+        tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text is these letters, never the token
         self._tokenizer = tokenizer
-        self._json = _canonical(tokenizer)
+        self._vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
@@ -53,7 +65,8 @@ class TextTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return self._tokenizer.get_vocab_size()
+        """One more than the largest id, special tokens included: a file may leave ids unused."""
+        return self._vocab_size
 
     @property
     def fingerprint(self) -> str:
@@ -76,8 +89,12 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote. ValueError, naming the file, if it is missing or damaged."""
-        path = folder / FILE_NAME
+        """Read `tokenizer.json`, ours or anyone's. ValueError, naming the file, if it is missing or damaged."""
+        return cls.read(folder / FILE_NAME)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """As `load`, from the file."""
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -88,6 +105,17 @@ class TextTokenizer:
             raise ValueError(f"{path} is damaged; train the tokenizer again") from error
 
 
-def _canonical(tokenizer: HuggingFaceTokenizer) -> bytes:
+def _plain(written: dict[str, Any]) -> dict[str, Any]:
+    """The same without what cuts, fills or varies the codes of a text."""
+    model = written["model"]
+    return {
+        **written,
+        "truncation": None,
+        "padding": None,
+        "model": {**model, "dropout": None} if "dropout" in model else model,
+    }
+
+
+def _canonical(written: dict[str, Any]) -> bytes:
     """One spelling per tokenizer, whatever version of the library spaces or orders its JSON."""
-    return json.dumps(json.loads(tokenizer.to_str()), sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(written, sort_keys=True, separators=(",", ":")).encode()

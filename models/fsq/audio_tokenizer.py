@@ -79,6 +79,11 @@ class FsqAudioTokenizer:
     def vocab_size(self) -> int:
         return self._model.quantizer.num_codes
 
+    @property
+    def sample_rate_hertz(self) -> int:
+        """Of raw audio, taken and given."""
+        return self.config.mel.sample_rate_hertz
+
     @torch.no_grad()
     def encode(self, raw: Sequence[NDArray[np.float32]]) -> list[NDArray[np.int64]]:
         """int64 [N] of each clip. ValueError unless it is float32, finite and of one axis."""
@@ -132,9 +137,9 @@ class FsqAudioTokenizer:
         storage.save(folder, self.config, self._model)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote. ValueError, naming the file, if it is missing or damaged."""
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        """Read what `save` wrote; compute on `device`. ValueError, naming the file, if it is missing or damaged."""
         config, state = storage.load(folder, FsqAudioConfig)
         model = FsqAudioAutoencoder(config)
         storage.fill(model, state, folder)
-        return cls(model)
+        return cls(model.to(device))

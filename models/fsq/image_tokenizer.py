@@ -101,9 +101,9 @@ class FsqImageTokenizer:
         storage.save(folder, self.config, self._model)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote. ValueError, naming the file, if it is missing or damaged."""
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        """Read what `save` wrote; compute on `device`. ValueError, naming the file, if it is missing or damaged."""
         config, state = storage.load(folder, FsqImageConfig)
         model = FsqImageAutoencoder(config)
         storage.fill(model, state, folder)
-        return cls(model)
+        return cls(model.to(device))

@@ -1,0 +1,1 @@
+"""Pretrained audio codecs as tokenizers: codes of several codebooks become one stream."""

@@ -1,0 +1,1 @@
+"""Pretrained vector-quantized image autoencoders as tokenizers."""
