@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Make, encode, verify and count shards.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, prepare, encode, verify and count shards.", no_args_is_help=True)
 tokenizer_app = typer.Typer(help="Train tokenizers.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -188,12 +188,84 @@ def data_encode(
     command(source, target, tokenizers, max_damaged=max_damaged)
 
 
+@data_app.command("prepare")
+def data_prepare(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, or folders of them.")],
+    kind: Annotated[str, typer.Option(help="text, image-text or audio-text.")],
+    out: Annotated[Path, typer.Option(help="Folder for the set, e.g. codes/mine/train.")],
+    tokenizers: Annotated[Path, typer.Option(help="Folder with one tokenizer per modality.")],
+    work: Annotated[
+        Path | None, typer.Option(help="Where parts go meanwhile; OUT.work if not given.", show_default=False)
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    stage: Annotated[
+        str | None, typer.Option(help="Only scan, deduplicate, encode or join; all if not given.", show_default=False)
+    ] = None,
+    part: Annotated[
+        int | None, typer.Option(help="Of --stage scan or encode: which share, from 0.", show_default=False)
+    ] = None,
+    num_parts: Annotated[
+        int | None,
+        typer.Option(help="How many shares; both are those of a Slurm array if not given.", show_default=False),
+    ] = None,
+    near_duplicates: Annotated[
+        float | None, typer.Option(help="Texts this similar are kept once, 0.8; 0 for none.", show_default=False)
+    ] = None,
+    text_field: Annotated[
+        str | None, typer.Option(help="Of JSON or a table, what holds the text: text.", show_default=False)
+    ] = None,
+    max_damaged: Annotated[int, typer.Option(help="Damaged samples to skip before giving up.")] = 0,
+    settings: Settings = None,
+) -> None:
+    """Raw data to a filtered, deduplicated, tokenized set. Repeat the command to go on.
+
+    Text: .jsonl, .txt, .parquet, .tar; pairs: .tar of .jpg, .png, .webp, or .flac, .wav, .mp3, .ogg, each with .txt or
+    .json; also with .gz or .zst. On a Slurm cluster every task of an array does its share of a stage: sbatch
+    --array=0-63 --wrap "triptych data prepare ... --stage scan", one task of --stage deduplicate, an array of --stage
+    encode, one task of --stage join, each with --dependency=afterok on the one before.
+    """
+    from triptych.launch.commands.preparation import prepare as command
+
+    command(
+        inputs,
+        kind,
+        out,
+        tokenizers,
+        settings or [],
+        work=work,
+        stage=stage,
+        processes=processes,
+        part=part,
+        num_parts=num_parts,
+        near_duplicates=near_duplicates,
+        text_field=text_field,
+        max_damaged=max_damaged,
+    )
+
+
 @data_app.command("verify")
 def data_verify(folder: Annotated[Path, typer.Argument(help="Folder of shards (one set).")]) -> None:
     """Check every byte of a set of shards against its manifest."""
     from triptych.launch.commands.data import verify as command
 
     command(folder)
+
+
+@data_app.command("stats")
+def data_stats(
+    sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders of shards.")],
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Say what packing does under this run.")] = None,
+    settings: Settings = None,
+    task: Annotated[str | None, typer.Option(help="Say what packing does for text, t2i, i2t, t2s or s2t.")] = None,
+    row_length: Annotated[int | None, typer.Option(help="Positions of a row, where no run says it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count what sets hold, from manifest and index alone: lengths, damage, tokenizers, and padding once packed."""
+    from triptych.launch.commands.inspection import PackingOptions
+    from triptych.launch.commands.inspection import stats as command
+
+    packing = PackingOptions(run=run, settings=tuple(settings or ()), task=task, row_length=row_length)
+    command(sets, packing, as_json=as_json)
 
 
 @tokenizer_app.command("train")

@@ -9,7 +9,6 @@ from typing import Any
 
 from triptych.data_pipelines.shards.atomic import atomic_folder
 from triptych.data_pipelines.shards.manifest import Damaged, Manifest, Shard, read_manifest, write_manifest
-from triptych.data_pipelines.shards.reader import check_size
 from triptych.data_pipelines.shards.writer import shard_names
 
 
@@ -46,12 +45,24 @@ def _link_all(folders: Sequence[Path], manifests: Sequence[Manifest], target: Pa
     number = 0
     for folder, manifest in zip(folders, manifests, strict=True):
         for shard in manifest.shards:
-            check_size(folder, shard)
+            _require_whole(folder, shard)
             name, index = shard_names(number)
             _link(folder / shard.name, target / name)
             _link(folder / shard.index, target / index)
             yield replace(shard, name=name, index=index)
             number += 1
+
+
+def _require_whole(folder: Path, shard: Shard) -> None:
+    mend = "copy it again, or make the folder again"
+    for name in (shard.name, shard.index):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is missing; {mend}")
+    size = (folder / shard.name).stat().st_size
+    if size != shard.num_bytes:
+        what = "truncated" if size < shard.num_bytes else "too long"
+        told = f"{size} bytes, the manifest says {shard.num_bytes}"
+        raise ValueError(f"{folder / shard.name} is {what}: {told}; {mend}")
 
 
 def _link(source: Path, target: Path) -> None:
