@@ -4,11 +4,11 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 RANKS_FILE = "ranks.tiktoken"
 _MAX_ID = (1 << 24) - 1  # far above any vocabulary: a table of ids is kept, which one absurd id must not blow up
+_NOT_INSTALLED = "tiktoken is not installed; pip install 'triptych[tokenizers]'"
 _FORMAT = 1  # raise it when the code around the ranks changes what codes come out
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TiktokenConfig:
-    """pattern: regular expression of the pieces that are encoded one by one. special_tokens: name to id; no text is ever
-    encoded as one of them."""
+    """pattern: regular expression of the pieces that are encoded one by one. special_tokens: name to id; no text is
+    ever encoded as one of them.
+    """
 
     kind: Literal["tiktoken"] = "tiktoken"
     pattern: str
@@ -94,9 +96,7 @@ class TiktokenTokenizer:
     @classmethod
     def from_installed(cls, name: str) -> Self:
         """An encoding that `tiktoken` knows by name, from its cache on this machine; nothing is ever fetched."""
-        from tiktoken_ext import openai_public
-
-        constructors = openai_public.ENCODING_CONSTRUCTORS
+        constructors = _constructors()
         if name not in constructors:
             raise ValueError(f"tiktoken knows no encoding {name}; use one of {', '.join(sorted(constructors))}")
         with _nothing_fetched(name):
@@ -107,9 +107,7 @@ class TiktokenTokenizer:
 
 def installed_encodings() -> list[str]:
     """Names that `TiktokenTokenizer.from_installed` takes."""
-    from tiktoken_ext import openai_public
-
-    return sorted(openai_public.ENCODING_CONSTRUCTORS)
+    return sorted(_constructors())
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
@@ -130,11 +128,19 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     return ranks
 
 
+def _constructors() -> dict[str, Callable[[], dict[str, Any]]]:
+    try:
+        from tiktoken_ext import openai_public
+    except ImportError as error:
+        raise ValueError(_NOT_INSTALLED) from error
+    return openai_public.ENCODING_CONSTRUCTORS
+
+
 def _encoding(config: TiktokenConfig, ranks: dict[bytes, int]) -> "tiktoken.Encoding":
     try:
         import tiktoken
     except ImportError as error:
-        raise ValueError("tiktoken is not installed; pip install 'triptych[tokenizers]'") from error
+        raise ValueError(_NOT_INSTALLED) from error
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:
         raise ValueError(f"the ranks have no byte {missing[0]}: some text would have no codes; give all 256 bytes")

@@ -1,6 +1,6 @@
-"""`triptych tokenizer train`."""
+"""`triptych tokenizer train` and `adopt`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from triptych.trainer.parallel.placement import Placement
 
 def train(name: str, data: Path, out: Path, settings: Sequence[str]) -> None:
     """Train one tokenizer on the training split of a raw corpus and save it to `out`/`modality`."""
-    modality: Modality | None = next((known for known in MODALITIES if known == name), None)
-    if modality is None:
-        raise ValueError(f"there is no modality {name}; use one of {', '.join(MODALITIES)}")
+    modality = _modality(name)
     if data.name != "raw":
         raise ValueError(f"--data {data} is not named raw, as `triptych data make` writes it; rename it")
     target = out / modality
@@ -28,6 +26,28 @@ def train(name: str, data: Path, out: Path, settings: Sequence[str]) -> None:
         tokenizer = train_tokenizer(modality, data, settings, groups, [display.reporter()])
     save_tokenizer(tokenizer, target)
     print(f"{target}: {tokenizer.vocab_size:,} codes, fingerprint {tokenizer.fingerprint[:16]}")
+
+
+def adopt(name: str, source: Path, out: Path, choices: Mapping[str, Any]) -> None:
+    """Make a tokenizer of a pretrained model and save it to `out`/`modality`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from triptych.data_pipelines.tokenizers.round_trip import changed
+    from triptych.models.tokenizers.adopt import Adoption
+    from triptych.models.tokenizers.adopt import adopt as adopt_model
+
+    modality = _modality(name)
+    try:
+        checked = TypeAdapter(Adoption).validate_python(dict(choices))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise ValueError(f"{option} {first['input']}: {first['msg']}; correct it") from None
+    target = out / modality
+    tokenizer = adopt_model(source, modality, target, checked)
+    print(f"{target}: {tokenizer.vocab_size:,} codes, fingerprint {tokenizer.fingerprint[:16]}")
+    for text in changed(tokenizer) if modality == "text" else ():
+        print(f"not exact: {text!r} comes back as {tokenizer.decode(tokenizer.encode([text]))[0]!r}")
 
 
 def save_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
@@ -60,6 +80,13 @@ def train_tokenizer(
         reporters=reporters,
     )
     return build_tokenizer(model)
+
+
+def _modality(name: str) -> Modality:
+    modality: Modality | None = next((known for known in MODALITIES if known == name), None)
+    if modality is None:
+        raise ValueError(f"there is no modality {name}; use one of {', '.join(MODALITIES)}")
+    return modality
 
 
 def _texts(raw: Path) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from triptych.data_pipelines.shards.atomic import atomic_folder
 from triptych.data_pipelines.tokenizers import text
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
-from triptych.data_pipelines.tokenizers.tiktoken_ranks import TiktokenTokenizer
+from triptych.data_pipelines.tokenizers.tiktoken_ranks import TiktokenTokenizer, installed_encodings
 from triptych.data_pipelines.vocabulary import Modality
 from triptych.models.tokenizers import pretrained
 from triptych.models.tokenizers.audio import tokenizer as audio
@@ -79,6 +79,9 @@ def _text(source: Path) -> Tokenizer:
         return TiktokenTokenizer.from_rank_file(ranks[0])
     if source.exists():
         raise ValueError(f"{source} has no {text.FILE_NAME} and no .tiktoken file; give a tokenizer's folder or file")
+    if str(source) not in installed_encodings():
+        known = ", ".join(installed_encodings())
+        raise ValueError(f"{source} is no folder or file, and none of tiktoken's encodings; give one, or of {known}")
     return TiktokenTokenizer.from_installed(str(source))
 
 

@@ -81,7 +81,9 @@ def load_model(architecture: Architecture, folder: Path) -> Any:
                 model.load_state_dict(part.state_dict())
     except ImportError as error:
         line = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder} needs a package: {line}; pip install 'triptych[tokenizers]'") from error
+        raise ValueError(
+            f"{folder} needs a package ({line}); install it, most come with 'triptych[tokenizers]'"
+        ) from error
     except AttributeError as error:
         raise ValueError(
             f"the installed {architecture.library} has no {architecture.model_class}; install a newer one"
@@ -161,7 +163,8 @@ def _require_safetensors(folder: Path) -> list[Path]:
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
     if pickled:
         raise ValueError(
-            f"{folder} has its weights in {pickled[0]}, a pickle, which may run anything; save them as safetensors first"
+            f"{folder} has its weights in {pickled[0]}, a pickle, which may run anything; save them as safetensors, "
+            f"with the model's save_pretrained"
         )
     raise ValueError(f"{folder} has no weights (*.safetensors); give the whole folder of the model")
 

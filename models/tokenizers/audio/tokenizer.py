@@ -59,8 +59,8 @@ class AudioCodecTokenizer:
     """float32 clips [S] in -1..1, at `sample_rate_hertz`, to one stream of codes each. Implements `Tokenizer`.
 
     A clip is resampled (soxr, high quality) and filled with zeros up to a whole frame, so T follows from its length and
-    nothing else. Clips of one length share a batch, clips of several where the codec is causal (`min_shared_frames`). Decoding
-    gives T frames, at `sample_rate_hertz`; any codes decode (`CodebookPattern.codes_of`).
+    nothing else. Clips of one length share a batch, clips of several where the codec is causal (`min_shared_frames`).
+    Decoding gives T frames, at `sample_rate_hertz`; any codes decode (`CodebookPattern.codes_of`).
     """
 
     modality: Modality = "audio"
