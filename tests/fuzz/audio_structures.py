@@ -55,7 +55,12 @@ def flac(data, draw):
         frames = draw.choice(GENERIC)(frames, draw)
     elif change == 5:
         counts = struct.pack("<II", number(draw) & 0xFFFFFFFF, number(draw) & 0xFFFFFFFF)
-        extra = (4, counts + draw.randbytes(20)), (6, draw.randbytes(60)), (3, draw.randbytes(36)), (5, draw.randbytes(400))
+        extra = (
+            (4, counts + draw.randbytes(20)),
+            (6, draw.randbytes(60)),
+            (3, draw.randbytes(36)),
+            (5, draw.randbytes(400)),
+        )
         blocks.insert(draw.randrange(1, len(blocks) + 1), draw.choice(extra))
     else:
         blocks[at] = (draw.randrange(128), payload)

@@ -12,6 +12,7 @@ replayed. Exit code 1 if there was any. The same seed gives the same cases.
 import argparse
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -125,7 +126,7 @@ class Campaign:
         if self._places[place] > _MOST_SAVED:
             return
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / f"{finding['target'].replace(' ', '-')}-{finding['case']:06d}"
+        path = self.out / f"{re.sub('[ .]', '-', finding['target'])}-{finding['case']:06d}"
         path.with_suffix(".bin").write_bytes(self._case(finding["case"])[1])
         path.with_suffix(".json").write_text(json.dumps({"seed": self.seed, **finding}, indent=1) + "\n")
 

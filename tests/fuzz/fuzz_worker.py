@@ -3,7 +3,7 @@
     fuzz_worker.py cases SEED FIRST LAST STRIDE TARGETS...   cases FIRST, FIRST + STRIDE, ... below LAST
     fuzz_worker.py file PATH TARGET                          one file
 
-On standard output a line of JSON per event: {"at": number} before a case, {"finding": ...}, {"done": counts} at the end.
+On standard output a line of JSON per event: {"at": number} before a case, {"finding": ...}, {"counts": ...} at times.
 """
 
 import json

@@ -62,7 +62,9 @@ def png(data, draw):
 def _header(payload, draw):
     fields = list(struct.unpack(">IIBBBBB", payload))
     at = draw.randrange(7)
-    fields[at] = number(draw) & (0xFFFFFFFF if at < 2 else 0xFF) if draw.random() < 0.5 else draw.choice((1, 2, 3, 4, 16))
+    fields[at] = (
+        number(draw) & (0xFFFFFFFF if at < 2 else 0xFF) if draw.random() < 0.5 else draw.choice((1, 2, 3, 4, 16))
+    )
     return struct.pack(">IIBBBBB", *fields)
 
 
@@ -109,7 +111,9 @@ def jpeg(data, draw):
     marker, payload = segments[at]
     change = draw.randrange(7)
     if change == 0:
-        segments = [_frame(m, p, draw) if 0xC0 <= m <= 0xCF and m not in (0xC4, 0xC8, 0xCC) else (m, p) for m, p in segments]
+        segments = [
+            _frame(m, p, draw) if 0xC0 <= m <= 0xCF and m not in (0xC4, 0xC8, 0xCC) else (m, p) for m, p in segments
+        ]
     elif change == 1:
         segments[at] = (marker, draw.choice(GENERIC)(payload, draw)[:65_000])
     elif change == 2:
@@ -121,7 +125,11 @@ def jpeg(data, draw):
     elif change == 5:  # a progressive one may have any number of scans
         scan = scan.removesuffix(b"\xff\xd9") * min(draw.choice((2, 50, 2000)), MAX_BYTES // (len(scan) + 1) + 1)
     else:
-        extra = (0xDD, draw.randbytes(2)), (0xE1, b"Exif\0\0MM\0*" + draw.randbytes(80)), (0xEE, b"Adobe" + draw.randbytes(7))
+        extra = (
+            (0xDD, draw.randbytes(2)),
+            (0xE1, b"Exif\0\0MM\0*" + draw.randbytes(80)),
+            (0xEE, b"Adobe" + draw.randbytes(7)),
+        )
         segments.insert(at, draw.choice((*extra, (0xE2, b"MPF\0" + draw.randbytes(60)), (0xED, draw.randbytes(70)))))
     return jpeg_of(segments, scan)
 

@@ -95,7 +95,20 @@ def splice(data, draw, other):
     return data[: draw.randrange(len(data) + 1)] + other[draw.randrange(len(other) + 1) :]
 
 
-GENERIC = (flip_bits, flip_bits, set_bytes, set_number, set_number, truncate, delete, repeat, insert, blank, swap, append)
+GENERIC = (
+    flip_bits,
+    flip_bits,
+    set_bytes,
+    set_number,
+    set_number,
+    truncate,
+    delete,
+    repeat,
+    insert,
+    blank,
+    swap,
+    append,
+)
 
 
 def _span(data, draw):

@@ -41,7 +41,7 @@ class Oracle:
     """Judges reads, one after the other. Meanwhile the process's standard error goes into a file, to be measured."""
 
     def __init__(self):
-        self._printed = tempfile.TemporaryFile()
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this process
         self._stderr = os.dup(2)
 
     def judge(self, target: Target, data: bytes) -> list[Outcome]:
@@ -82,7 +82,7 @@ def _outcome(stage):
         return Outcome("wrong result", str(error))
     except MemoryError:
         return Outcome("memory", f"MemoryError {_where()}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - that is what is looked for
         return Outcome("exception", f"{type(error).__name__}: {str(error)[:300]} {_where()}")
     return Outcome("decoded")
 

@@ -80,7 +80,7 @@ def labels():
 @cache
 def texts():
     """Tuple of captions."""
-    return ("the digit three".encode(), "naïve 𝄞 日本語 \u200d".encode(), b"line\nline\ttab " * 20)
+    return (b"the digit three", "naïve 𝄞 日本語 \u200d".encode(), b"line\nline\ttab " * 20)
 
 
 @cache

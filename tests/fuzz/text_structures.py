@@ -30,7 +30,9 @@ def json_text(data, draw):
 
 
 def _spelling(draw):
-    return draw.choice((b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b'"\\ud800"', b"0.1e-400", b'"' + b"x" * 9000 + b'"'))
+    return draw.choice(
+        (b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b'"\\ud800"', b"0.1e-400", b'"' + b"x" * 9000 + b'"')
+    )
 
 
 def _value(draw):
@@ -61,15 +63,17 @@ def npy(data, draw):
     header, body = data[10:start].decode("latin-1"), data[start:]
     change = draw.randrange(4)
     if change == 0:
-        header = header.replace(
-            "(", f"({draw.choice((number(draw), -1, '1e9', '', 'True', '2, 3', '9' * 400))}, ", 1
-        )
+        header = header.replace("(", f"({draw.choice((number(draw), -1, '1e9', '', 'True', '2, 3', '9' * 400))}, ", 1)
     elif change == 1:
-        kind = draw.choice(("|O", "<f8", ">i4", "<U9", "|V0", "<u8", "|S99999999", "<i4", "<u2", "<M8[ns]", "i4,i4", "x"))
+        kind = draw.choice(
+            ("|O", "<f8", ">i4", "<U9", "|V0", "<u8", "|S99999999", "<i4", "<u2", "<M8[ns]", "i4,i4", "x")
+        )
         at = header.find("'descr': ") + 9
         header = header[:at] + repr(kind) + header[header.find(",", at) :]
     elif change == 2:
-        header = draw.choice(("", "{" * 3000, "[" * 90_000, "{'descr': '<u2'}", "\n" * 200, "-" * 60_000 + "1", "1+" * 9999 + "1"))
+        header = draw.choice(
+            ("", "{" * 3000, "[" * 90_000, "{'descr': '<u2'}", "\n" * 200, "-" * 60_000 + "1", "1+" * 9999 + "1")
+        )
     else:
         header = draw.choice(GENERIC)(header.encode("latin-1"), draw).decode("latin-1")
     packed = header.encode("latin-1")[:65_535]
@@ -96,7 +100,9 @@ def tar(data, draw):
         start, width = draw.choice(((100, 8), (108, 8), (136, 12), (257, 8), (265, 32), (345, 155)))
         header[start : start + width] = draw.randbytes(width)
     elif change == 4:
-        return data[:at] + data[at : at + _BLOCK] * min(draw.choice((2, 500)), MAX_BYTES // _BLOCK) + data[at + _BLOCK :]
+        return (
+            data[:at] + data[at : at + _BLOCK] * min(draw.choice((2, 500)), MAX_BYTES // _BLOCK) + data[at + _BLOCK :]
+        )
     else:
         return data[:at] + draw.randbytes(_BLOCK) + data[at + _BLOCK :]
     header[148:156] = b" " * 8

@@ -1,0 +1,1 @@
+"""Looking at sets of shards: statistics as tables, samples as a page."""
