@@ -6,10 +6,10 @@ import sys
 import tempfile
 import time
 import traceback
-import unicodedata
 import warnings
 from dataclasses import asdict, dataclass
 
+from messages import fault_of
 from reader_targets import Target, WrongResult
 
 from triptych.data_pipelines.shards.errors import DamagedSample
@@ -18,7 +18,6 @@ MAX_SECONDS = 2.0  # of the processor
 MAX_GROWTH_BYTES = 256 << 20
 MAX_WARNINGS = 4
 MAX_PRINTED_BYTES = 1000
-MAX_MESSAGE = 1000
 
 
 @dataclass
@@ -91,12 +90,8 @@ def _refusal(error):
     message = str(error)
     if type(error) not in (ValueError, DamagedSample):
         return Outcome("exception", f"{type(error).__name__}: {message[:300]} {_where()}")
-    if len(message) > MAX_MESSAGE:
-        return Outcome("message", f"{len(message)} characters: {message[:300]}")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in message):
-        return Outcome("message", f"control characters or half a character: {message[:300]!a}")
-    if "; " not in message:
-        return Outcome("message", f"names no mend: {message[:300]} {_where()}")
+    if fault := fault_of(message):
+        return Outcome("message", f"{fault} {_where()}")
     return Outcome("refused", message)
 
 

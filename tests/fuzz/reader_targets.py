@@ -15,7 +15,13 @@ import image_structures
 import numpy as np
 import seed_files
 import text_structures
+from messages import fault_of
 
+from triptych.data_pipelines.prepare.inputs.entries import InputConfig
+from triptych.data_pipelines.prepare.inputs.lines import read_json_lines
+from triptych.data_pipelines.prepare.inputs.samples import read_tar
+from triptych.data_pipelines.prepare.inputs.streams import open_stream
+from triptych.data_pipelines.prepare.inputs.tables import read_table, row_group_bytes
 from triptych.data_pipelines.shards.codes import load_codes, load_labels, unpack_codes
 from triptych.data_pipelines.shards.decode import DecodeConfig, decode_json, decode_member
 from triptych.data_pipelines.shards.errors import DamagedSample
@@ -23,6 +29,7 @@ from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.shards.verify import verify
 
 CONFIG = DecodeConfig()
+INPUTS = InputConfig(max_document_bytes=1 << 20, max_member_bytes=1 << 20)
 _MOST_SAMPLES = 16  # read of a set that claims to have more
 
 
@@ -107,6 +114,33 @@ def _read_samples(folder, *, sealed):
     list(shards.members("json")) if len(shards) <= _MOST_SAMPLES else None
 
 
+def _input(name, kind, data):
+    """A file as people bring it: every entry is a text, a pair, or says in one line why it is neither."""
+    path = _written_set() / name
+    path.write_bytes(data)
+
+    def read():
+        if name.endswith(".parquet"):
+            groups = row_group_bytes(path, INPUTS)
+            _check(read_table(path, range(len(groups)), len(data), INPUTS), data)
+            return
+        with open_stream(path) as stream:
+            if name.endswith(".tar"):
+                _check(read_tar(stream, kind, INPUTS, CONFIG), data)
+            else:
+                _check(read_json_lines(stream, 0, len(data), INPUTS), data)
+
+    yield read
+
+
+def _check(entries, data):
+    for number, entry in enumerate(entries):
+        _require(number <= len(data), "more entries than bytes")
+        if isinstance(entry.content, DamagedSample):
+            fault = fault_of(str(entry.content))
+            _require(fault is None, f"a message with a fault: {fault}")
+
+
 _FOLDERS: list[tempfile.TemporaryDirectory] = []
 
 
@@ -143,6 +177,10 @@ TARGETS = (
     Target("wav", partial(seed_files.recordings, "wav"), audio_structures.wav, _audio, weight=3),
     Target("ogg", partial(seed_files.recordings, "ogg"), audio_structures.ogg, _audio),
     Target("mp3", partial(seed_files.recordings, "mp3"), audio_structures.mp3, _audio),
+    Target("input tar", seed_files.tars, text_structures.tar, partial(_input, "input.tar", "image-text"), weight=4),
+    Target("input jsonl", seed_files.json_lines, text_structures.json_line, partial(_input, "input.jsonl", "text")),
+    Target("input gz", seed_files.gzipped_lines, None, partial(_input, "input.jsonl.gz", "text"), weight=1),
+    Target("input parquet", seed_files.tables, None, partial(_input, "input.parquet", "text"), weight=1),
     _of_set("manifest.json", text_structures.json_text),
     _of_set("shard-000000.index.npy", text_structures.npy),
     _of_set("shard-000001.tar", text_structures.tar),

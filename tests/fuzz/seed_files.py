@@ -1,5 +1,6 @@
 """Small files of every kind that the readers take, sound ones, to be mutated."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -96,6 +97,32 @@ def tars():
     """Tuple of tars as people make them: ustar, GNU with long names, PAX, and one in the layout of a shard."""
     made = [_tar(kind) for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)]
     return (*made, set_files()["shard-000000.tar"])
+
+
+@cache
+def json_lines():
+    """Tuple of files of JSON objects, one per line."""
+    rows = [{"text": f"document {number} " * number, "source": {"url": "none"}} for number in range(6)]
+    return ("".join(json.dumps(row) + "\n" for row in rows).encode(), b'{"text": "one"}\n\n{"text": null}\r\n')
+
+
+@cache
+def gzipped_lines():
+    """The same, compressed."""
+    return tuple(gzip.compress(lines, mtime=0) for lines in json_lines())
+
+
+@cache
+def tables():
+    """Tuple of parquet files with a text column."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"text": ["one", "two", None, "three " * 50], "number": [1, 2, 3, 4]})
+    buffers = [io.BytesIO(), io.BytesIO()]
+    pyarrow.parquet.write_table(table, buffers[0], compression="snappy", row_group_size=2)
+    pyarrow.parquet.write_table(table, buffers[1], compression="none", use_dictionary=False)
+    return tuple(buffer.getvalue() for buffer in buffers)
 
 
 def _write_set(folder):

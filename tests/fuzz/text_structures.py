@@ -29,6 +29,13 @@ def json_text(data, draw):
     return json.dumps(_changed(content, draw)).encode()
 
 
+def json_line(data, draw):
+    """Change one line of a file of JSON objects."""
+    lines = data.split(b"\n")
+    at = draw.randrange(len(lines))
+    return b"\n".join((*lines[:at], json_text(lines[at], draw), *lines[at + 1 :]))
+
+
 def _spelling(draw):
     return draw.choice(
         (b"NaN", b"-Infinity", b"1e999", b"1" * 5000, b'"\\ud800"', b"0.1e-400", b'"' + b"x" * 9000 + b'"')
