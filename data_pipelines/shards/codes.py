@@ -1,14 +1,15 @@
 """Codes as members of samples (`.text.npy`, `.image.npy`, `.audio.npy`), and all codes of a set at once.
 
-`load_codes` is for sets that fit into memory, such as the demo's: four bytes a code. Larger sets read samples one by
-one (`ShardSet.read`, then `unpack_codes`), which needs no memory to speak of.
+`load_codes` is for sets that fit into memory, such as the demo's: four bytes a code. Larger sets read the samples that
+are wanted (`ShardSet.read_codes`), which needs no memory to speak of.
 """
 
 import io
-import tokenize
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,12 @@ from triptych.data_pipelines.shards.errors import DamagedSample
 from triptych.data_pipelines.vocabulary import Modality
 
 _NARROW = 1 << 16  # vocabularies up to here are stored in two bytes a code
-_MAGIC = b"\x93NUMPY\x01\x00"
+# Matched with what `np.save` writes rather than evaluated: nothing in it can be costly.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<(u2|i4)', 'fortran_order': False, 'shape': \(([0-9]{1,15}),\), \} *\n", re.DOTALL
+)
+_MAX_HEADER_BYTES = 256
+_UNSIGNED = {2: np.uint16, 4: np.uint32}
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -55,19 +61,27 @@ def pack_codes(codes: NDArray[np.int64], vocab_size: int) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_codes(key: str, data: bytes) -> NDArray[np.int32]:
-    """int32 [n], from what `pack_codes` made. DamagedSample if it is anything else."""
+def unpack_codes(key: str, data: bytes | memoryview, vocab_size: int | None = None) -> NDArray[np.int32]:
+    """int32 [n], from what `pack_codes` made. vocab_size: codes must be below it.
+
+    DamagedSample if it is anything else.
+    """
     start = 10 + int.from_bytes(data[8:10], "little")
-    try:
-        dtype, count = _header(data[:start])
-    except (ValueError, SyntaxError, TypeError, tokenize.TokenError) as error:
-        raise DamagedSample(key, "codes", "the codes are no array of uint16 or int32") from error
+    dtype, count = _header(bytes(data[: min(start, _MAX_HEADER_BYTES)]))
+    if dtype is None:
+        raise DamagedSample(key, "codes", "the codes are no array of uint16 or int32")
     if len(data) != start + count * dtype.itemsize:
         raise DamagedSample(key, "codes", f"the codes are not the {count} that their header promises")
-    return np.frombuffer(data, dtype, offset=start).astype(np.int32)
+    codes = np.frombuffer(data, dtype, offset=start)
+    # As unsigned numbers, negative ones are the largest.
+    if vocab_size is not None and count and codes.view(_UNSIGNED[dtype.itemsize]).max() >= vocab_size:
+        raise DamagedSample(
+            key, "codes", f"a code is not in 0..{vocab_size - 1}, what the manifest says of the tokenizer"
+        )
+    return codes.astype(np.int32)
 
 
-def load_codes(folder: Path, modality: Modality) -> Codes:
+def load_codes(folder: str | Path, modality: Modality) -> Codes:
     """All codes of a modality, in the order of the samples.
 
     ValueError if the folder is damaged, holds no such codes, or has a sample without; DamagedSample (a ValueError too)
@@ -76,22 +90,23 @@ def load_codes(folder: Path, modality: Modality) -> Codes:
     from triptych.data_pipelines.shards.reader import ShardSet  # which reads codes itself, with what is above
 
     shards = ShardSet.open(folder)
-    flat = np.empty(shards.manifest.num_codes(modality), np.int32)
-    offsets = np.zeros(len(shards) + 1, np.int64)
-    for item, (key, data) in enumerate(shards.members(code_extension(modality))):
+    promised = shards.manifest.num_codes(modality)
+    items: list[NDArray[np.int32]] = []
+    num_codes = 0
+    for key, data in shards.members(code_extension(modality)):
         if data is None:
             raise ValueError(f"{folder}: {key} has no {modality} codes; encode the shards with that tokenizer")
-        codes = unpack_codes(key, data)
-        offsets[item + 1] = offsets[item] + len(codes)
-        if offsets[item + 1] > len(flat):
+        items.append(unpack_codes(key, data))
+        num_codes += len(items[-1])
+        if num_codes > promised:
             raise ValueError(f"{folder} holds more {modality} codes than its manifest says; encode the shards again")
-        flat[offsets[item] : offsets[item + 1]] = codes
-    if offsets[-1] != len(flat):
+    if num_codes != promised:
         raise ValueError(f"{folder} holds fewer {modality} codes than its manifest says; encode the shards again")
-    return Codes(flat=flat, offsets=offsets)
+    offsets = np.cumsum([0, *map(len, items)], dtype=np.int64)
+    return Codes(flat=np.concatenate([np.zeros(0, np.int32), *items]), offsets=offsets)
 
 
-def load_labels(folder: Path) -> list[dict[str, object]]:
+def load_labels(folder: str | Path) -> list[dict[str, object]]:
     """The `.json` of every sample, in their order; {} where there is none. For sets that fit into memory."""
     from triptych.data_pipelines.shards.reader import ShardSet
 
@@ -100,11 +115,7 @@ def load_labels(folder: Path) -> list[dict[str, object]]:
 
 
 @lru_cache(maxsize=4096)
-def _header(data: bytes) -> tuple[np.dtype[np.uint16] | np.dtype[np.int32], int]:
-    """dtype and length; headers differ by length only, so they repeat."""
-    if not data.startswith(_MAGIC):
-        raise ValueError("not a .npy file of version 1")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(data[8:]))
-    if len(shape) != 1 or dtype not in (np.dtype("<u2"), np.dtype("<i4")):
-        raise ValueError("not codes")
-    return dtype, shape[0]
+def _header(data: bytes) -> tuple[np.dtype[Any] | None, int]:
+    """dtype and length, None for what is no header of codes; headers differ by length only, so they repeat."""
+    found = _HEADER.fullmatch(data)
+    return (np.dtype(f"<{found[1].decode()}"), int(found[2])) if found else (None, 0)

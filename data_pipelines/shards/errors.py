@@ -20,6 +20,29 @@ class DamagedSample(ValueError):
         return DamagedSample, (self.key, self.reason, self.detail)
 
 
+_MENDS = {
+    "timeout": "see whether the store answers, or raise retry.timeout_seconds",
+    "unreachable": "see whether the store answers, or raise retry.attempts",
+    "forbidden": "see who may read it",
+}
+
+
+class UnreadableShard(ValueError):
+    """A shard or its index cannot be read, or not as its manifest has it. reason: a short category to count by.
+
+    detail: what is wrong, without the mend. attempts: reads that were tried.
+    """
+
+    def __init__(self, reason: str, detail: str, attempts: int) -> None:
+        super().__init__(f"{detail}; {_MENDS.get(reason, 'copy it again, or make the folder again')}")
+        self.reason = reason
+        self.detail = detail
+        self.attempts = attempts
+
+    def __reduce__(self) -> tuple[type["UnreadableShard"], tuple[str, str, int]]:
+        return UnreadableShard, (self.reason, self.detail, self.attempts)
+
+
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Failure:
     """What stands in the place of a sample that cannot be used, so that a caller may skip, log and count it.

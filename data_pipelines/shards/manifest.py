@@ -1,21 +1,35 @@
 """`manifest.json`: what a folder of shards holds, who made it, and how to tell that it is whole."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from triptych.data_pipelines.shards.atomic import write_file
+from triptych.data_pipelines.shards.errors import UnreadableShard
+from triptych.data_pipelines.storage.folder import Range
+from triptych.data_pipelines.storage.location import open_folder
+from triptych.data_pipelines.storage.retry import Clock, PatientFolder, RetryConfig, Unread
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.data_pipelines.vocabulary import Modality
 
 FILE_NAME = "manifest.json"
 FORMAT = "triptych-shards"
 VERSION = 2
+_FIRST_BYTES = 8 << 20  # some 15,000 shards
+_MAX_BYTES = 256 << 20
+_MAX_SAMPLES = 1 << 60
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
+_AGAIN = "copy it again, or make the folder again"
+
+Count = Annotated[int, Field(strict=True, ge=0, le=_MAX_SAMPLES)]
+"""What is counted, as `read_manifest` takes it."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -24,12 +38,12 @@ class Shard:
 
     name: str
     index: str
-    num_bytes: int
-    num_samples: int
+    num_bytes: Annotated[Count, Field(ge=1)]
+    num_samples: Count
     sha256: str
     index_sha256: str
-    num_codes: dict[str, int]
-    member_bytes: dict[str, int]
+    num_codes: dict[str, Count]
+    member_bytes: dict[str, Count]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -37,7 +51,7 @@ class TokenizerRecord:
     """Which tokenizer made the codes."""
 
     fingerprint: str
-    vocab_size: int
+    vocab_size: Annotated[Count, Field(ge=1)]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -80,36 +94,62 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_file(folder / FILE_NAME, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder.
+def read_manifest(folder: str | Path, retry: RetryConfig | None = None, clock: Clock | None = None) -> Manifest:
+    """The manifest of a folder: a path, or a URL that fsspec understands.
 
-    ValueError, naming the file, if it is missing, not JSON, of another version or incomplete.
+    ValueError, naming the file, if it is missing, cannot be read, is not JSON, of another version or incomplete, or if
+    something in it cannot be: negative counts, a file twice or outside the folder.
     """
-    path = folder / FILE_NAME
+    files = PatientFolder(open_folder(folder), retry or RetryConfig(), clock or Clock())
+    path = files.path(FILE_NAME)
+    data = _content(files)
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"{path} is missing; give a folder of shards, or make it again") from error
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON; copy it again, or make the folder again") from error
+        raise ValueError(f"{path} is not JSON; {_AGAIN}") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not a manifest of shards; give a folder of shards")
     version = content.pop("version", None)
     if version != VERSION:
-        raise ValueError(f"{path} has version {version!r}, this program reads {VERSION}; make the folder again")
+        raise ValueError(f"{path} has version {version!r:.20}, this program reads {VERSION}; make the folder again")
     try:
-        manifest = TypeAdapter(Manifest).validate_python(content)
+        manifest = _adapter().validate_python(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: {where}: {first['msg']}; copy it again, or make the folder again") from error
-    for name in _file_names(manifest.shards):
-        if Path(name).name != name:  # a manifest from elsewhere must not reach outside its folder
-            raise ValueError(f"{path}: {name!r} is not a plain file name; make the folder again")
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = " ".join(".".join(map(str, first["loc"])).split())[:200]
+        raise ValueError(f"{path}: {where}: {first['msg']}; {_AGAIN}") from error
+    names = list(_file_names(manifest.shards))
+    for name in names:
+        if not _NAME.fullmatch(name):  # a manifest from elsewhere must not reach outside its folder
+            raise ValueError(f"{path}: {name!r:.100} is not a plain file name; make the folder again")
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise ValueError(f"{path}: {twice} is named twice; {_AGAIN}")
+    if manifest.num_samples > _MAX_SAMPLES:
+        raise ValueError(f"{path}: shards.num_samples: {manifest.num_samples} in all cannot be; {_AGAIN}")
     return manifest
 
 
-def require_fingerprints(folder: Path, manifest: Manifest, tokenizers: Mapping[Modality, Tokenizer]) -> None:
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def _content(files: PatientFolder) -> bytes:
+    (data,) = files.read_ranges([Range(FILE_NAME, 0, _FIRST_BYTES, exact=False)])
+    if not isinstance(data, Unread) and len(data) == _FIRST_BYTES:
+        (more,) = files.read_ranges([Range(FILE_NAME, _FIRST_BYTES, _MAX_BYTES + 1, exact=False)])
+        data = more if isinstance(more, Unread) else data + more
+    if isinstance(data, Unread):
+        if data.reason == "missing":
+            raise ValueError(f"{data.detail}; give a folder of shards, or make it again")
+        raise UnreadableShard(data.reason, data.detail, data.attempts)
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"{files.path(FILE_NAME)} is larger than {_MAX_BYTES} bytes; {_AGAIN}")
+    return data
+
+
+def require_fingerprints(folder: str | Path, manifest: Manifest, tokenizers: Mapping[Modality, Tokenizer]) -> None:
     """ValueError unless exactly these tokenizers made the codes of the folder; more than it needs may be given."""
     for modality, record in manifest.tokenizers.items():
         tokenizer = tokenizers.get(modality)

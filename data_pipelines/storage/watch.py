@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -23,6 +24,7 @@ class Watch:
         self._idle: list[_Thread] = []
         self._left: list[_Errand] = []
         self._process = os.getpid()
+        weakref.finalize(self, _dismiss, self._idle)
 
     def run(self, calls: Sequence[Callable[[], T]]) -> list[T | TimeoutError]:
         """What each call gives; TimeoutError in the place of one that hangs and of those behind it.
@@ -32,7 +34,8 @@ class Watch:
         if self._timeout_seconds is None:
             return [call() for call in calls]
         if self._process != os.getpid():  # threads do not survive a fork
-            self._idle, self._left, self._process = [], [], os.getpid()
+            self._idle.clear()
+            self._left, self._process = [], os.getpid()
         self._left = [errand for errand in self._left if not errand.ended]
         if len(self._left) >= _MAX_HANGING:
             return [TimeoutError(f"{len(self._left)} earlier reads still hang")] * len(calls)
@@ -112,3 +115,9 @@ class _Thread:
 def _serve(errands: "SimpleQueue[_Errand | None]") -> None:
     while (errand := errands.get()) is not None:
         errand.run()
+        del errand  # which holds what it has read, and the folder
+
+
+def _dismiss(idle: "list[_Thread]") -> None:
+    for thread in idle:
+        thread.errands.put(None)

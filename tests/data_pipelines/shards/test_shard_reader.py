@@ -1,6 +1,7 @@
 """Any sample by its index, from threads and processes, and one line for a set that is not whole."""
 
 import multiprocessing
+import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_sets import TEXT_SAMPLES, make_set
 
-from triptych.data_pipelines.shards import reader
 from triptych.data_pipelines.shards.codes import pack_codes
-from triptych.data_pipelines.shards.errors import DamagedSample
-from triptych.data_pipelines.shards.reader import ShardSet
+from triptych.data_pipelines.shards.errors import DamagedSample, UnreadableShard
+from triptych.data_pipelines.shards.reader import ReadConfig, ShardSet
 from triptych.data_pipelines.shards.writer import ShardConfig, ShardWriter
+from triptych.data_pipelines.storage import local
+from triptych.data_pipelines.storage.retry import RetryConfig
 
 _KEYS = st.text("abcXYZ019_-", min_size=1, max_size=64)
 _MEMBERS = st.dictionaries(st.sampled_from(["txt", "json", "text.npy"]), st.binary(max_size=1100), min_size=1)
@@ -59,16 +61,16 @@ def test_members_skips_the_other_extensions(tmp_path):
 
 
 def test_open_files_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "_MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr(local, "_MAX_OPEN_FILES", 4)
     folder = make_set(tmp_path, "set", TEXT_SAMPLES, max_shard_samples=1)
     before = len(list(Path("/proc/self/fd").iterdir()))
     shards = ShardSet.open(folder)
     list(shards)
-    assert len(list(Path("/proc/self/fd").iterdir())) - before == 4  # a tar and an index each
+    assert len(list(Path("/proc/self/fd").iterdir())) - before == 4
 
 
 def test_threads_share_one_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "_MAX_OPEN_SHARDS", 2)  # so that files close while others read
+    monkeypatch.setattr(local, "_MAX_OPEN_FILES", 4)  # so that files close while others read
     shards = ShardSet.open(make_set(tmp_path, "set", TEXT_SAMPLES, max_shard_samples=1))
     order = [(7 * i) % 10 for i in range(400)]
     with ThreadPoolExecutor(8) as threads:
@@ -90,18 +92,21 @@ def test_forked_processes_share_the_open_files(tmp_path):
     assert samples == [shards.read(i) for i in [8, 6, 7] * 20]
 
 
-def test_missing_shard(tmp_path):
+def test_opening_looks_at_no_shard(tmp_path):
     folder = make_set(tmp_path, "set", TEXT_SAMPLES, max_shard_samples=4)
-    (folder / "shard-000001.tar").unlink()
-    with pytest.raises(ValueError, match=r"/set/shard-000001.tar is missing; copy it again, or make the folder again$"):
-        ShardSet.open(folder)
+    for path in folder.glob("shard-*"):
+        path.unlink()
+    assert len(ShardSet.open(folder)) == 10
 
 
-def test_missing_index(tmp_path):
-    folder = make_set(tmp_path, "set", TEXT_SAMPLES)
-    (folder / "shard-000000.index.npy").unlink()
-    with pytest.raises(ValueError, match=r"/set/shard-000000.index.npy is missing; copy it again"):
-        ShardSet.open(folder)
+@pytest.mark.parametrize("name", ["shard-000001.tar", "shard-000001.index.npy"])
+def test_missing_file_is_told_when_it_is_read(tmp_path, name):
+    folder = make_set(tmp_path, "set", TEXT_SAMPLES, max_shard_samples=4)
+    (folder / name).unlink()
+    shards = ShardSet.open(folder)
+    assert shards.read(3).key == "text-003"
+    with pytest.raises(UnreadableShard, match=rf"/set/{name} is missing; copy it again, or make the folder again$"):
+        shards.read(4)
 
 
 @pytest.mark.parametrize(("change", "word"), [(-512, "truncated"), (512, "too long")])
@@ -109,15 +114,17 @@ def test_shard_of_another_size(tmp_path, change, word):
     path = make_set(tmp_path, "set", TEXT_SAMPLES) / "shard-000000.tar"
     data = path.read_bytes()
     path.write_bytes(data[:change] if change < 0 else data + bytes(change))
-    with pytest.raises(ValueError, match=rf"/set/shard-000000.tar is {word}: \d+ bytes, the manifest says \d+; copy"):
-        ShardSet.open(path.parent)
+    wrong = rf"/set/shard-000000.tar is {word}: \d+ bytes, the manifest says \d+; copy"
+    with pytest.raises(UnreadableShard, match=wrong):
+        ShardSet.open(path.parent).read(0)
 
 
-def test_shard_that_shrinks_later(tmp_path):
+def test_shard_that_shrinks_while_it_is_read(tmp_path):
     folder = make_set(tmp_path, "set", TEXT_SAMPLES)
-    shards = ShardSet.open(folder)
-    (folder / "shard-000000.tar").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"shard-000000.tar ends early; copy it again"):
+    shards = ShardSet.open(folder, ReadConfig(retry=RetryConfig(first_delay_seconds=0.0)))
+    shards.read(2)
+    os.truncate(folder / "shard-000000.tar", 0)
+    with pytest.raises(UnreadableShard, match=r"shard-000000.tar ends early; copy it again"):
         shards.read(3)
 
 
