@@ -176,7 +176,7 @@ def _read_json(path: Path) -> dict[str, object]:
 
 def _config(path: Path, fields: object) -> TiktokenConfig:
     try:
-        return TypeAdapter(TiktokenConfig).validate_python(fields, strict=True)
+        return TypeAdapter(TiktokenConfig).validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "config"

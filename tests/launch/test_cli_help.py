@@ -25,6 +25,7 @@ VERBS = [
     ["data", "verify"],
     ["tokenizer"],
     ["tokenizer", "train"],
+    ["tokenizer", "adopt"],
 ]
 
 # Shows the help of every command in one process; prints {command: processor seconds} and which engines came along.

@@ -1,4 +1,4 @@
-"""`triptych tokenizer train`: a folder per modality that loads again, whole or not at all."""
+"""`triptych tokenizer train` and `adopt`: a folder per modality that loads again, whole or not at all."""
 
 import pytest
 
@@ -62,3 +62,33 @@ def test_a_full_disk_leaves_nothing(command, world, tmp_path, full_disk):
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "free some space" in done.err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_pretrained_tokenizer_is_adopted(command, world, tmp_path):
+    done = command("tokenizer", "adopt", "text", world.data / "tokenizers" / "text", "--out", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert load_tokenizers(world.data)["text"].fingerprint[:16] in done.out
+    assert "not exact" not in done.out
+    assert (tmp_path / "text" / "tokenizer.json").exists()
+
+
+def test_text_that_comes_back_changed_is_said(command, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.WordLevel({"plain": 0, "?": 1}, unk_token="?")).save(str(tmp_path / "tokenizer.json"))
+    done = command("tokenizer", "adopt", "text", tmp_path / "tokenizer.json", "--out", tmp_path)
+    assert "not exact: 'plain words' comes back as '?'" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["video"], ("video", "text, image, audio")),
+        (["audio", "--codebooks", "later"], ("--codebooks later", "'delayed'")),
+        (["audio", "--precision", "float16"], ("--precision float16", "'float64'")),
+        (["text", "--num-codebooks", "4"], "num_codebooks says nothing"),
+    ],
+)
+def test_what_cannot_be_adopted_is_refused(assert_refused, world, tmp_path, arguments, says):
+    source, out = world.data / "tokenizers" / "text", tmp_path / "out"
+    assert_refused("tokenizer", "adopt", arguments[0], source, "--out", out, *arguments[1:], says=says)
