@@ -37,8 +37,8 @@ def fit_image(image: NDArray[np.uint8], config: ImageFitConfig) -> NDArray[np.ui
         picture = picture.convert(mode)
     if config.height is not None and config.width is not None and picture.size != (config.width, config.height):
         scale = min(picture.height / config.height, picture.width / config.width)
-        height, width = config.height * scale, config.width * scale
+        height, width = max(1, round(config.height * scale)), max(1, round(config.width * scale))
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
-        size, box = (config.width, config.height), (left, top, left + width, top + height)
-        picture = picture.resize(size, Image.Resampling.LANCZOS, box)
+        middle = picture.crop((left, top, left + width, top + height))
+        picture = middle.resize((config.width, config.height), Image.Resampling.LANCZOS)
     return np.array(picture)

@@ -136,6 +136,8 @@ class Preparation:
         num_damaged = self._num_damaged(name, there)
         self._check_damaged(num_damaged)
         todo = jobs(plan, missing)
+        if not todo:
+            return
         with display.stage(name, len(todo), sum(job.num_bytes for job in todo)):
             for number in run_jobs(stage, todo, share.num_processes, display.advance):
                 num_damaged += number
@@ -155,8 +157,9 @@ class Preparation:
             )
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        for folder in sorted(self._work.folder.glob("*/part-*/summary.json")):
-            yield from read_summary(folder.parent).named
+        for stage in ("scanned", "encoded"):
+            for path in sorted((self._work.folder / stage).glob("part-*/summary.json")):
+                yield from read_summary(path.parent).named
 
     def _missing(self, name: StageName, numbers: Sequence[int]) -> Iterator[int]:
         folder = self._work.scanned if name == "scan" else self._work.encoded

@@ -15,8 +15,9 @@ from triptych.data_pipelines.prepare.duplicates.words import Words, mixed, runs_
 from triptych.data_pipelines.prepare.inputs.entries import Pair
 
 _SHINGLES_AT_ONCE = 1 << 11  # times 128 permutations of four bytes: a megabyte, which a core's cache holds
-# datasketch weighs missed against needless candidates. Needless ones are compared and cost little.
-_WEIGHTS = (0.1, 0.9)
+# datasketch weighs needless against missed candidates; needless ones are compared and cost little. With these, 98 % of
+# pairs at a threshold of 0.8 exactly meet in a band, and 12 % of those at 0.5.
+_WEIGHTS = (0.02, 0.98)
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

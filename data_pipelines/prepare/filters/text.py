@@ -67,8 +67,9 @@ def repeated_lines(text: str) -> tuple[float, float]:
     lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
     if not lines:
         return 0.0, 0.0
-    different = dict.fromkeys(lines)
-    return 1 - len(different) / len(lines), 1 - sum(map(len, different)) / sum(map(len, lines))
+    different, num_characters = set(lines), sum(map(len, lines))
+    num_repeated = num_characters - sum(map(len, different))
+    return (len(lines) - len(different)) / len(lines), num_repeated / num_characters
 
 
 def repeated_words(words: Words) -> float:

@@ -14,6 +14,7 @@ from triptych.data_pipelines.prepare.inputs.streams import DAMAGED_STREAM, Strea
 from triptych.data_pipelines.shards.errors import DamagedSample
 
 _BLOCK = tarfile.BLOCKSIZE
+_ZEROS = bytes(_BLOCK)
 _MAX_EXTENDED_BYTES = 1 << 16  # of one header with a long name or pax records
 _MAX_MEMBERS = 64  # of one sample
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -70,7 +71,7 @@ def read_samples(stream: Stream, extensions: Collection[str], max_member_bytes: 
         while (header := _next_header(stream)) is not None:
             key, extension = _split(header.name)
             if header.kind == tarfile.DIRTYPE or extension is None:
-                _pass_over(stream, header)
+                _pass_over(stream, _padded(header.size))
                 continue
             if sample is None or sample.key != key:
                 if sample is not None:
@@ -105,23 +106,25 @@ def _take(
         sample.refuse("tar member", f"member .{extension} is longer than max_member_bytes={max_bytes}")
     elif extension in wanted:
         sample.members[extension] = _read(stream, header.size)
-        header.size = -header.size % _BLOCK  # only the padding is left
-    _pass_over(stream, header)
+        _pass_over(stream, -header.size % _BLOCK)
+        return
+    _pass_over(stream, _padded(header.size))
 
 
 def _next_header(stream: Stream) -> _Header | None:
-    """The header of the next member with those that lengthen it; None at the end. Blocks of zeros are passed over, as
-    between archives that were put one after the other.
+    """The header of the next member with those that lengthen it; None at the end. Blocks of zeros, which end an archive,
+    are passed over: another may follow.
     """
-    name, size, num_bytes = None, None, 0
+    name, size, num_bytes, ended = None, None, 0, False
     while True:
         block = stream.reader.read(_BLOCK)
         num_bytes += len(block)
         if not block:
-            if name is None and size is None:
+            if ended:
                 return None
-            raise _BrokenTar("a header is missing")
-        if len(block) == _BLOCK and not any(block):
+            raise _BrokenTar("its end mark is missing")
+        if block == _ZEROS:
+            ended = True
             continue
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
@@ -178,8 +181,8 @@ def _split(name: str) -> tuple[str, str | None]:
     return f"{folder}{slash}{stem}", extension.lower() if stem and dot and extension else None
 
 
-def _pass_over(stream: Stream, header: _Header) -> None:
-    if not stream.skip(_padded(header.size)):
+def _pass_over(stream: Stream, num_bytes: int) -> None:
+    if not stream.skip(num_bytes):
         raise _BrokenTar("a member ends early")
 
 

@@ -1,22 +1,27 @@
 """Members decode to what was encoded, and a bad one is refused before it can do harm."""
 
 import contextlib
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sample_sets import encode_flac, encode_png
 
 from triptych.data_pipelines.shards.decode import (
     DecodeConfig,
+    audio_seconds,
     decode_audio,
     decode_image,
     decode_json,
     decode_member,
     decode_text,
+    image_size,
 )
 from triptych.data_pipelines.shards.errors import DamagedSample
 
@@ -112,12 +117,96 @@ def test_truncated_flac(length):
     assert _reason(decode_audio, data[:length]) == "audio"
 
 
-def test_flac_of_another_sample_rate():
-    assert _reason(decode_audio, encode_flac(np.zeros(100), 22_050)) == "audio"
+@pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
+def test_another_sample_rate_is_brought_to_the_configs(rate):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(0.4 * rate)) / rate)
+    decoded = decode_audio("k", encode_flac(tone, rate), CONFIG)
+    wanted = 0.5 * np.sin(2 * np.pi * 440 * np.arange(6400) / 16_000)
+    assert (decoded.dtype, len(decoded)) == (np.float32, 6400)
+    np.testing.assert_allclose(decoded[500:-500], wanted[500:-500], atol=2e-3)
 
 
-def test_wav_is_not_flac():
-    assert _reason(decode_audio, encode_flac(np.zeros(100), kind="WAV")) == "audio"
+@pytest.mark.parametrize(("kind", "tolerance"), [("WAV", 1e-4), ("MP3", 0.05), ("OGG", 0.05)])
+def test_other_forms_of_recordings(kind, tolerance):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(6400) / 16_000)
+    data = _recording(tone, kind)
+    assert audio_seconds("k", data) == pytest.approx(0.4, abs=0.01)
+    np.testing.assert_allclose(decode_audio("k", data, CONFIG)[500:6000], tone[500:6000], atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "MP3", "OGG"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.75])
+def test_truncated_recordings(kind, share):
+    data = _recording(np.random.default_rng(0).uniform(-0.5, 0.5, 8000), kind)
+    assert _reason(decode_audio, data[: int(share * len(data))]) == "audio"
+
+
+def test_aiff_is_none_of_them():
+    assert _reason(decode_audio, _recording(np.zeros(100), "AIFF")) == "audio"
+
+
+def test_samples_that_are_no_numbers():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.full(100, np.nan, np.float32), 16_000, format="WAV", subtype="FLOAT")
+    assert _reason(decode_audio, buffer.getvalue()) == "audio"
+
+
+def _recording(wave, kind):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, 16_000, format=kind)
+    return buffer.getvalue()
+
+
+def _picture(kind, shape=(8, 9, 3), **options):
+    """A smooth image, that lossy forms keep."""
+    ramp = np.linspace(0, 255, int(np.prod(shape))).reshape(shape).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(ramp).save(buffer, kind, **options)
+    return ramp, buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [("JPEG", {"quality": 95}, 12), ("WEBP", {"lossless": True}, 0), ("WEBP", {"quality": 95}, 12)],
+)
+def test_other_forms_of_images(kind, options, tolerance):
+    image, data = _picture(kind, **options)
+    assert image_size("k", data) == (8, 9)
+    np.testing.assert_allclose(decode_image("k", data, CONFIG).astype(int), image.astype(int), atol=tolerance)
+
+
+def test_webp_with_transparency():
+    _, data = _picture("WEBP", (8, 9, 4))
+    assert (image_size("k", data), decode_image("k", data, CONFIG).shape) == ((8, 9), (8, 9, 3))
+
+
+def test_jpeg_of_four_inks_becomes_colours():
+    buffer = io.BytesIO()
+    Image.new("CMYK", (9, 8), (0, 255, 255, 0)).save(buffer, "JPEG")
+    assert decode_image("k", buffer.getvalue(), CONFIG)[4, 4] == pytest.approx([255, 0, 0], abs=3)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 50}])
+def test_webp_bomb_is_refused_from_its_header(monkeypatch, options):
+    bomb = bytearray(_picture("WEBP", **options)[1])
+    bomb[21 if "lossless" in options else 26 : 25 if "lossless" in options else 30] = b"\xff\x3f\xff\x3f"
+    monkeypatch.setattr("PIL.Image.open", lambda *arguments, **options: pytest.fail("the image was opened"))
+    assert _reason(decode_image, bytes(bomb)) == "image too large"
+
+
+def test_jpeg_bomb_is_refused_before_it_is_decoded(monkeypatch):
+    _, data = _picture("JPEG", (11, 10, 3))
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", lambda image: pytest.fail("pixels were decoded"))
+    assert _reason(decode_image, data) == "image too large"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.6, 0.9])
+def test_other_forms_cut_off(kind, share):
+    image = np.random.default_rng(0).integers(0, 256, (10, 10, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, quality=95)
+    assert _reason(decode_image, buffer.getvalue()[: int(share * buffer.tell())]) == "image"
 
 
 def test_flac_without_samples():
@@ -141,4 +230,23 @@ def test_text_that_is_not_utf8():
 @pytest.mark.parametrize("data", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000])
 def test_labels_that_are_no_object(data):
     with pytest.raises(DamagedSample, match="the labels are not"):
+        decode_json("k", data)
+
+
+@pytest.mark.parametrize(("depth", "num_bytes"), [(32, 1 << 20), (1, 1 << 20)])
+def test_labels_within_their_bounds(depth, num_bytes):
+    data = b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
+    assert isinstance(decode_json("k", data.ljust(num_bytes), DecodeConfig(max_json_depth=depth)), dict)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "not within max_json_depth=32"),
+        (b'{"a":' + b"[" * 32 + b"]" * 32 + b"}", "not within max_json_depth=32"),
+        (b"{}" + b" " * (1 << 20), "not within max_json_bytes=1048576"),
+    ],
+)
+def test_labels_past_their_bounds(data, says):
+    with pytest.raises(DamagedSample, match=says):
         decode_json("k", data)
