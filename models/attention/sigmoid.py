@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from triptych.kernels.flash_sigmoid.operator import Kernel
 from triptych.kernels.flash_sigmoid.problem import Band, Segments, Sigmoid, minus_log
 from triptych.models.attention.config import LearnedBias
-from triptych.models.attention.documents import PackedDocuments
+from triptych.models.attention.documents import DocumentRows
 from triptych.models.attention.masks import band_of, key_mask_of, segments_of, without_keys
 from triptych.models.attention.registry.attend import attend_sigmoid
 from triptych.models.attention.registry.request import AttentionCall
@@ -110,7 +110,7 @@ class SigmoidCoreAttention(nn.Module):
         if packed_seq_params is not None:
             if attention_mask is not None:
                 raise ValueError("packed sequences come with an attention_mask, which says nothing more; leave it out")
-            if isinstance(packed_seq_params, PackedDocuments):
+            if isinstance(packed_seq_params, DocumentRows):
                 return self._documents(query_SBND, key_TBGD, value_TBGE, packed_seq_params, band)
             return self._packed(query_SBND, key_TBGD, value_TBGE, packed_seq_params, band)
         masked_BT = key_mask_of(attention_mask, mask_type, band, query_SBND.shape[0])
@@ -125,12 +125,12 @@ class SigmoidCoreAttention(nn.Module):
         return context.transpose(0, 1).flatten(2)
 
     def _documents(
-        self, query_SBND: Tensor, key_SBGD: Tensor, value_SBGE: Tensor, documents: PackedDocuments, band: Band
+        self, query_SBND: Tensor, key_SBGD: Tensor, value_SBGE: Tensor, documents: DocumentRows, band: Band
     ) -> Tensor:
         if self.cp_group is not None:
             raise ValueError("packed documents do not go over context-parallel ranks; set context parallel size to 1")
         query, key, value = (x.transpose(0, 1) for x in (query_SBND, key_SBGD, value_SBGE))
-        context = self._attend(query, key, value, documents.longest, band, segments=documents.segments())
+        context = self._attend(query, key, value, documents.longest, band, segments=documents.segments)
         return context.transpose(0, 1).flatten(2)
 
     def _packed(self, query_SND: Tensor, key_TGD: Tensor, value_TGE: Tensor, packed: Any, band: Band) -> Tensor:

@@ -17,7 +17,8 @@ from triptych.models.attention.documents import PackedDocuments
 class RowKeys:
     """What draws for a micro-batch's rows are keyed by, inside the model as outside it.
 
-    samples_B3: int64 (source id, absolute sample index, epoch), of each row's first document. copies_B: int64.
+    samples_B3: int64 (source id, absolute sample index, epoch), of each row's first document. copies_B: int64, which
+    tells apart rows that begin with one sample.
     """
 
     stream: Stream

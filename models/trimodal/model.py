@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
+from triptych.models.attention.documents import DocumentRows
 from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.dropout import DropoutKeys
 from triptych.models.initialisation import initialise
@@ -79,7 +80,8 @@ class TrimodalTransformer(nn.Module):
         sequence parallelism.
         """
         sequence_length = inputs.tokens_BS.shape[1]
-        hidden_SBH = self._received if self.embedding is None else self._embed(self.embedding, inputs)
+        documents = None if inputs.documents is None else inputs.documents.laid_out(sequence_length)
+        hidden_SBH = self._received if self.embedding is None else self._embed(self.embedding, inputs, documents)
         assert hidden_SBH is not None
         rotation = rotary_angles(sequence_length, self.shape.head_dim, self.shape.rope_base, hidden_SBH.device)
         mask_B11S = None if inputs.padding_BS is None else inputs.padding_BS[:, None, None, :]
@@ -91,7 +93,7 @@ class TrimodalTransformer(nn.Module):
                 keys,
                 attention_mask=mask_B11S,
                 rotary_pos_emb=rotation,
-                packed_seq_params=inputs.documents,
+                packed_seq_params=documents,
             )
             if self._recompute_layers and self.training:
                 # No random state to keep: what is random in the model is keyed by name.
@@ -107,7 +109,7 @@ class TrimodalTransformer(nn.Module):
             )
         return self._read_out(hidden_SBH, inputs.rows)
 
-    def _embed(self, embedding: nn.Module, inputs: DiffusionInputs) -> Tensor:
+    def _embed(self, embedding: nn.Module, inputs: DiffusionInputs, documents: DocumentRows | None) -> Tensor:
         """[S, B, H], S split over the tensor-parallel ranks under sequence parallelism."""
         hidden = embedding(inputs.tokens_BS)
         if self.config.sequence_parallel:
@@ -119,11 +121,10 @@ class TrimodalTransformer(nn.Module):
         positions_SH = shared_parameter(self.positions, group)
         first = 0 if group is None else group.rank() * hidden_SBH.shape[0]
         mine = slice(first, first + hidden_SBH.shape[0])
-        if inputs.documents is None:
+        if documents is None:
             return hidden_SBH + positions_SH[mine, None]
         # Positions count from the beginning of each document.
-        positions_SB = inputs.documents.positions(inputs.tokens_BS.shape[1]).T[mine]
-        return hidden_SBH + torch.nn.functional.embedding(positions_SB, positions_SH)
+        return hidden_SBH + torch.nn.functional.embedding(documents.positions_BS.T[mine], positions_SH)
 
     def _dropout_keys(self, inputs: DiffusionInputs, num_positions: int) -> DropoutKeys | None:
         """For this rank's positions; None where nothing is dropped."""

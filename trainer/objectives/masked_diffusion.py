@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Batch
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Vocabulary
 from triptych.kernels.philox import Stream
 from triptych.models.attention.documents import PackedDocuments
@@ -137,7 +137,8 @@ class MaskedDiffusion:
         documents = None
         if batch.lengths_BD.shape[1] > 1:
             documents = PackedDocuments(lengths_BD=batch.lengths_BD, longest=batch.longest)
-        padding_BS = batch.roles_BS == Role.PADDING
+        # Not by roles: a document that was lost is one that nobody else sees, and never a row without a key.
+        padding_BS = ~batch.places().inside_BS
         chosen = [corruption.masked_BS & (corruption.modality_BS == index) for index in range(len(MODALITIES))]
         # The one synchronization with the host: four counts at once.
         counts = torch.stack([mask_BS.sum() for mask_BS in (*chosen, padding_BS)]).tolist()
@@ -149,7 +150,11 @@ class MaskedDiffusion:
             rows={m: rows_R for m, (rows_R, _) in rows.items()},
             padding_BS=padding_BS if counts[-1] and documents is None else None,
             documents=documents,
-            keys=RowKeys(stream=stream, samples_B3=batch.samples_BD3[:, 0], copies_B=batch.copies_B),
+            keys=RowKeys(
+                stream=stream,
+                samples_B3=batch.samples_BD3[:, 0],
+                copies_B=batch.copies_B + 2 * batch.offsets_BD[:, 0],  # pieces of one text may each begin a row
+            ),
         )
         return inputs, self._targets(batch, corruption, rows)
 

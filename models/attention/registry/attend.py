@@ -1,9 +1,10 @@
-"""Sigmoid attention by the backend that the registry chooses, for megatron-core's and Transformer Engine's modules.
+"""Attention by the backend that the registry chooses, for megatron-core's and Transformer Engine's modules.
 
 Shape legend: B rows, S and T positions of queries and keys, H query heads, G key-value heads, D head dimension of
 queries and keys, E of values.
 """
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -13,7 +14,7 @@ from torch.distributed import ProcessGroup
 from triptych.kernels.flash_sigmoid.operator import KERNELS, Kernel
 from triptych.models.attention.context_parallel import context_parallel_attention
 from triptych.models.attention.registry.backends import REGISTRY
-from triptych.models.attention.registry.request import AttentionCall, AttentionRequest
+from triptych.models.attention.registry.request import AttentionCall, AttentionRequest, Function
 
 
 def attend_sigmoid(
@@ -34,18 +35,10 @@ def attend_sigmoid(
 
     ValueError, with reasons, where no backend can do it, or the one that is named cannot.
     """
-    request = AttentionRequest(
-        function="sigmoid",
-        device=query_BSHD.device.type,
-        capability=torch.cuda.get_device_capability(query_BSHD.device) if query_BSHD.is_cuda else None,
-        dtype=query_BSHD.dtype,
-        head_dims=(query_BSHD.shape[3], value_BTGE.shape[3]),
-        num_heads=query_BSHD.shape[2],
-        num_groups=key_BTGD.shape[2],
-        band=call.band,
+    request = replace(
+        _request("sigmoid", query_BSHD, key_BTGD, value_BTGE, call),
         padding=padding,
         packed=packed,
-        alibi=call.slopes is not None,
         deterministic=deterministic,
         training=training,
         context_parallel_size=1 if cp_group is None else cp_group.size(),
@@ -71,4 +64,42 @@ def attend_sigmoid(
         slopes=call.slopes,
         sigmoid=call.sigmoid,
         kernel=cast(Kernel, chosen.name),
+    )
+
+
+def attend_packed_softmax(
+    query_BSHD: Tensor,
+    key_BTGD: Tensor,
+    value_BTGE: Tensor,
+    call: AttentionCall,
+    *,
+    deterministic: bool = False,
+    training: bool = True,
+) -> Tensor:
+    """O [B, S, H, E] of rows that hold several sequences, the call's segments. ValueError, with reasons, where no
+    backend can do it.
+    """
+    request = replace(
+        _request("softmax", query_BSHD, key_BTGD, value_BTGE, call),
+        packed=True,
+        deterministic=deterministic,
+        training=training,
+    )
+    return REGISTRY.choose(request).backend.attend(query_BSHD, key_BTGD, value_BTGE, call)
+
+
+def _request(
+    function: Function, query_BSHD: Tensor, key_BTGD: Tensor, value_BTGE: Tensor, call: AttentionCall
+) -> AttentionRequest:
+    """What tensors and call say by themselves."""
+    return AttentionRequest(
+        function=function,
+        device=query_BSHD.device.type,
+        capability=torch.cuda.get_device_capability(query_BSHD.device) if query_BSHD.is_cuda else None,
+        dtype=query_BSHD.dtype,
+        head_dims=(query_BSHD.shape[3], value_BTGE.shape[3]),
+        num_heads=query_BSHD.shape[2],
+        num_groups=key_BTGD.shape[2],
+        band=call.band,
+        alibi=call.slopes is not None,
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from triptych.kernels.flash_sigmoid.attention import Bias
 from triptych.kernels.flash_sigmoid.problem import Band, Segments, Sigmoid
+from triptych.models.attention.registry.layout import SegmentLayout
 
 Function = Literal["softmax", "sigmoid"]
 
@@ -47,7 +48,8 @@ class AttentionRequest:
 class AttentionCall:
     """One call, apart from queries [B, S, H, D], keys [B, T, G, D] and values [B, T, G, E].
 
-    scale: 1 / sqrt(D) if None. slopes: ALiBi's, fp32, [H] or one row per segment. bias and sigmoid are of sigmoid
+    scale: 1 / sqrt(D) if None. slopes: ALiBi's, fp32, [H] or one row per segment. layout: of the segments, to be kept
+    from one layer to the next; softmax's backends make one where there is none. bias and sigmoid are of sigmoid
     attention alone, and as `sigmoid_attention` takes them.
     """
 
@@ -55,5 +57,6 @@ class AttentionCall:
     band: Band = field(default_factory=Band)
     segments: Segments | None = None
     slopes: Tensor | None = None
+    layout: SegmentLayout | None = None
     bias: Bias = "-log n"
     sigmoid: Sigmoid = "accurate"

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from document_rows import one_each
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.kernels.philox import Purpose, Stream
 from triptych.models.diffusion.corruption import ConditionTreatment, corrupt, stratified_times
@@ -31,29 +32,30 @@ def make_batch(num_rows, *, twins=False, first=0):
     roles_BS[:, 1:6], roles_BS[:, 7:14], roles_BS[:, 14:] = Role.CONDITION, Role.TARGET, Role.PADDING
     rows_B = torch.arange(num_rows)
     originals_B = rows_B - rows_B % 2 if twins else rows_B
-    return Batch(
-        tokens_BS=tokens_BS[originals_B],
-        roles_BS=roles_BS,
-        samples_B3=torch.stack([rows_B * 0 + 1, originals_B + first, rows_B * 0], 1),
+    return one_each(
+        tokens_BS[originals_B],
+        roles_BS,
+        torch.stack([rows_B * 0 + 1, originals_B + first, rows_B * 0], 1),
         copies_B=rows_B - originals_B,
         numbers_B=rows_B + first,
     )
 
 
-def times_of(batch, stream, *, num_strata=64, rows_per_time=1):
-    return stratified_times(batch, stream, num_strata=num_strata, rows_per_time=rows_per_time)
+def times_of(batch, stream, *, num_strata=64, copies=1):
+    """[B]: every row is one document."""
+    return stratified_times(batch, stream, num_strata=num_strata, copies=copies)[:, 0]
 
 
 def corrupted(batch, *, condition=NO_CONDITION, twins=False, seed=5):
     stream = Stream(seed=seed)
-    times_B = times_of(batch, stream, rows_per_time=2 if twins else 1)
+    times_B = times_of(batch, stream, copies=2 if twins else 1)
     return corrupt(
-        batch, times_B, schedules=SCHEDULES, condition=condition, vocabulary=VOCABULARY, stream=stream
+        batch, times_B[:, None], schedules=SCHEDULES, condition=condition, vocabulary=VOCABULARY, stream=stream
     ), times_B
 
 
 def permuted(batch, order):
-    names = ("tokens_BS", "roles_BS", "samples_B3", "copies_B", "numbers_B")
+    names = ("tokens_BS", "roles_BS", "samples_BD3", "copies_B", "numbers_BD")
     return replace(batch, **{name: getattr(batch, name)[order] for name in names})
 
 
@@ -79,7 +81,7 @@ def test_masked_fraction_follows_the_modalitys_schedule(modality):
 def test_mask_rate_at_one_level():
     """Rows whose level is within 0.02 of 0.3 have 0.3 of their tokens masked, to 4 standard errors."""
     corruption, _ = corrupted(make_batch(40_000))
-    near_B = (corruption.levels_B3[:, 1] - 0.3).abs() < 0.02
+    near_B = (corruption.levels_BS[:, 7] - 0.3).abs() < 0.02
     masked = corruption.masked_BS[near_B][:, 7:11].double()
     assert masked.mean().item() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / masked.numel()) ** 0.5 + 0.001)
 
@@ -94,7 +96,7 @@ def test_noise_does_not_depend_on_the_micro_batch(twins):
             part, part_times_B = corrupted(batch.rows(start, start + size), condition=condition, twins=twins)
             assert torch.equal(part_times_B, times_B[start : start + size])
             assert torch.equal(part.tokens_BS, whole.tokens_BS[start : start + size])
-            assert torch.equal(part.weights_B3, whole.weights_B3[start : start + size])
+            assert torch.equal(part.weights_BS, whole.weights_BS[start : start + size])
 
 
 def test_noise_does_not_depend_on_row_order():
@@ -107,21 +109,22 @@ def test_noise_does_not_depend_on_row_order():
 
 def test_noise_changes_with_seed_epoch_and_sample():
     batch = make_batch(24)
-    epoch_B3 = batch.samples_B3 + torch.tensor([0, 0, 1])
-    index_B3 = batch.samples_B3 + torch.tensor([0, 1000, 0])
+    epoch_BD3 = batch.samples_BD3 + torch.tensor([0, 0, 1])
+    index_BD3 = batch.samples_BD3 + torch.tensor([0, 1000, 0])
     masks = [corrupted(batch)[0], corrupted(batch, seed=6)[0]]
-    masks += [corrupted(replace(batch, samples_B3=samples_B3))[0] for samples_B3 in (epoch_B3, index_B3)]
+    masks += [corrupted(replace(batch, samples_BD3=samples_BD3))[0] for samples_BD3 in (epoch_BD3, index_BD3)]
     different = {tuple(mask.masked_BS.flatten().tolist()) for mask in masks}
     assert len(different) == len(masks)
 
 
-@pytest.mark.parametrize("rows_per_time", [1, 2])
-def test_every_stratum_of_time_has_its_row(rows_per_time):
-    batch, stream = make_batch(64 * rows_per_time, twins=rows_per_time == 2, first=128), Stream(seed=1)
-    shift = stream.at(Purpose.TIME_SHIFT, torch.tensor(128 // rows_per_time // 64))
-    unshifted_B = torch.remainder(times_of(batch, stream, rows_per_time=rows_per_time) - shift, 1)
+@pytest.mark.parametrize("copies", [1, 2])
+def test_every_stratum_of_time_has_its_document(copies):
+    batch, stream = make_batch(64 * copies, twins=copies == 2, first=128), Stream(seed=1)
+    stretch = torch.tensor([1, 128 // copies // 64, 0])  # of source 1
+    shift = stream.uniform_at(Purpose.TIME_SHIFT, stretch, torch.tensor(0))
+    unshifted_B = torch.remainder(times_of(batch, stream, copies=copies) - shift, 1)
     strata_B = (unshifted_B * 64).floor().long()
-    assert torch.equal(strata_B[::rows_per_time].sort().values, torch.arange(64))
+    assert torch.equal(strata_B[::copies].sort().values, torch.arange(64))
 
 
 @pytest.mark.parametrize("num_rows", [8, 16, 32])
@@ -150,7 +153,7 @@ def test_time_of_one_row_is_uniform(slot):
     row = make_batch(32).rows(slot, slot + 1)
     later = torch.tensor([0, 32, 0])
     batches = [
-        replace(row, samples_B3=row.samples_B3 + later * k, numbers_B=row.numbers_B + 32 * k) for k in range(2000)
+        replace(row, samples_BD3=row.samples_BD3 + later * k, numbers_BD=row.numbers_BD + 32 * k) for k in range(2000)
     ]
     times = torch.cat([times_of(batch, Stream(seed=2), num_strata=32) for batch in batches])
     counts = torch.histc(times.float(), bins=40, min=0, max=1).double()
@@ -165,7 +168,7 @@ def test_twin_masks_the_complement_at_the_same_time():
     original_BS, twin_BS = corruption.masked_BS[0::2], corruption.masked_BS[1::2]
     assert torch.equal(times_B[0::2], times_B[1::2])
     assert torch.equal(original_BS ^ twin_BS, corruption.maskable_BS[0::2])
-    torch.testing.assert_close(corruption.levels_B3[0::2], 1 - corruption.levels_B3[1::2], rtol=0, atol=1e-15)
+    torch.testing.assert_close(corruption.levels_BS[0::2], 1 - corruption.levels_BS[1::2], rtol=0, atol=1e-15)
 
 
 def test_twins_share_the_fate_of_their_condition():

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from document_rows import one_each
 from torch import nn
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Role
 from triptych.kernels.philox import Purpose, Stream
 from triptych.trainer.evaluation.nelbo import MAX_DRAWS, fixed_noise_metrics, redraw
 from triptych.trainer.seams import LossTerms
@@ -11,14 +12,14 @@ STREAM = Stream(seed=7)
 
 
 class Noisy:
-    """An objective that measures the noise itself, and takes its time from the number of a row."""
+    """An objective that measures the noise itself, and takes its time from the number of a document."""
 
     def __init__(self):
         self.seen = []
 
     def prepare(self, batch, stream):
-        noise_BS = stream.uniform(Purpose.CORRUPTION, batch.samples_B3, batch.tokens_BS.shape[1])
-        time = stream.at(Purpose.TIME_SHIFT, batch.numbers_B[:1])
+        noise_BS = stream.uniform(Purpose.CORRUPTION, batch.samples_BD3[:, 0], batch.tokens_BS.shape[1])
+        time = stream.at(Purpose.TIME_SHIFT, batch.numbers_BD[:1, 0])
         self.seen.append((noise_BS, time))
         return batch.tokens_BS.float(), noise_BS
 
@@ -35,13 +36,12 @@ class Echo(nn.Module):
         return inputs
 
 
-def make_batch(start: int, size: int) -> Batch:
+def make_batch(start, size):
     index = torch.arange(start, start + size)
-    return Batch(
-        tokens_BS=index[:, None].expand(size, 4),
-        roles_BS=torch.full((size, 4), Role.TARGET, dtype=torch.uint8),
-        samples_B3=torch.stack([torch.zeros_like(index), index, torch.zeros_like(index)], dim=1),
-        copies_B=torch.zeros_like(index),
+    return one_each(
+        index[:, None].expand(size, 4),
+        torch.full((size, 4), Role.TARGET, dtype=torch.uint8),
+        torch.stack([torch.zeros_like(index), index, torch.zeros_like(index)], dim=1),
         numbers_B=index,
     )
 
@@ -70,9 +70,9 @@ def test_every_draw_has_noise_and_time_of_its_own():
 
 def test_evaluation_noise_is_not_that_of_training():
     batch = make_batch(0, 2)
-    epochs = {int(epoch) for draw in range(MAX_DRAWS) for epoch in redraw(batch, draw).samples_B3[:, 2]}
+    epochs = {int(epoch) for draw in range(MAX_DRAWS) for epoch in redraw(batch, draw).samples_BD3[:, 0, 2]}
     assert min(epochs) == 2**16 - MAX_DRAWS
-    assert int(batch.samples_B3[:, 2].max()) == 0
+    assert int(batch.samples_BD3[..., 2].max()) == 0
 
 
 def test_the_standard_error_shrinks_with_draws():

@@ -41,8 +41,9 @@ MODEL = replace(
 )
 SIGMOID = AttentionConfig(function="sigmoid", learned_bias="per_head")
 LAYOUT = tiny_run.LAYOUT
-TOTAL_TOKENS = 2000
-SHORT = 600
+ROW_LENGTH = 24  # of one document of the longest and others behind it, or of several
+TOTAL_TOKENS = 3500
+SHORT = 1050
 NUM_STEPS = 10
 BATCH = 16
 
@@ -121,7 +122,11 @@ def model_of(cell):
 def plan_of(cell):
     """As the trainer's own judge of layouts sees it."""
     return layout_plan(
-        model_of(cell), settings(cell), world_size=cell.num_processes, rows_together=2 if cell.pairs else 1
+        model_of(cell),
+        settings(cell),
+        world_size=cell.num_processes,
+        row_length=ROW_LENGTH,
+        rows_together=2 if cell.pairs else 1,
     )
 
 
@@ -153,7 +158,7 @@ def mixture(copies=1):
     }
     texts = MemoryCodes({"text": tiny_run.codes(20, 5, 30, 40, 0)})
     sources["text"] = WeightedSource(source=TextSource(texts, LAYOUT, 16), weight=1.0)
-    return Mixture(sources, seed=5, row_length=16, pad=tiny_run.VOCABULARY.special("pad"), copies=copies)
+    return Mixture(sources, seed=5, row_length=ROW_LENGTH, pad=tiny_run.VOCABULARY.special("pad"), copies=copies)
 
 
 def build_chunks(groups, cell):

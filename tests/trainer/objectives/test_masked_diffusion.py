@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from document_rows import one_each
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.kernels.philox import Stream
 from triptych.models.diffusion.corruption import ConditionTreatment
@@ -34,14 +35,10 @@ def make_batch(modalities=MODALITIES, num_rows=B):
         specials = [VOCABULARY.special("task_text"), VOCABULARY.special("pad")]
         rows.append([specials[0], *(codes + VOCABULARY.start(modality)).tolist(), specials[1]])
     numbers_B = torch.arange(num_rows)
-    return Batch(
-        tokens_BS=torch.tensor(rows),
-        roles_BS=torch.tensor([Role.GIVEN, *[Role.TARGET] * (S - 2), Role.PADDING], dtype=torch.uint8).repeat(
-            num_rows, 1
-        ),
-        samples_B3=torch.stack([numbers_B * 0, numbers_B, numbers_B * 0], 1),
-        copies_B=numbers_B * 0,
-        numbers_B=numbers_B,
+    return one_each(
+        torch.tensor(rows),
+        torch.tensor([Role.GIVEN, *[Role.TARGET] * (S - 2), Role.PADDING], dtype=torch.uint8).repeat(num_rows, 1),
+        torch.stack([numbers_B * 0, numbers_B, numbers_B * 0], 1),
     )
 
 
@@ -157,8 +154,17 @@ def test_padding_is_marked_only_where_there_is_some():
     batch = make_batch()
     inputs, _ = build().prepare(batch, STREAM)
     assert torch.equal(inputs.padding_BS, batch.roles_BS == Role.PADDING)
-    full = replace(batch, roles_BS=batch.roles_BS.clamp(max=Role.TARGET))
+    full = replace(batch, roles_BS=batch.roles_BS.clamp(max=Role.TARGET), lengths_BD=batch.lengths_BD + 1)
     assert build().prepare(full, STREAM)[0].padding_BS is None
+
+
+def test_a_lost_document_is_no_padding_and_has_no_loss():
+    """Padding all along a row would leave its softmax without a key."""
+    batch = make_batch(("text",), num_rows=2)
+    lost = batch.without(torch.tensor([[True], [False]]))
+    inputs, targets = build().prepare(lost, STREAM)
+    assert torch.equal(inputs.padding_BS, batch.roles_BS == Role.PADDING)
+    assert targets.weight == 10
 
 
 def test_metrics_by_hand():

@@ -9,8 +9,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from document_rows import one_each
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.kernels.philox import Stream
 from triptych.models.diffusion.corruption import ConditionTreatment
@@ -79,10 +80,10 @@ def make_batch(modalities, num_rows, first, twins):
     clean = [VOCABULARY.start(modality) + token for modality, token in zip(modalities, CLEAN, strict=True)]
     rows_B = torch.arange(num_rows)
     copies_B = rows_B % 2 if twins else torch.zeros_like(rows_B)
-    return Batch(
-        tokens_BS=torch.tensor([VOCABULARY.special("task_text"), *clean]).repeat(num_rows, 1),
-        roles_BS=torch.tensor([Role.GIVEN, *[Role.TARGET] * L], dtype=torch.uint8).repeat(num_rows, 1),
-        samples_B3=torch.stack([torch.zeros_like(rows_B), first + rows_B - copies_B, torch.zeros_like(rows_B)], 1),
+    return one_each(
+        torch.tensor([VOCABULARY.special("task_text"), *clean]).repeat(num_rows, 1),
+        torch.tensor([Role.GIVEN, *[Role.TARGET] * L], dtype=torch.uint8).repeat(num_rows, 1),
+        torch.stack([torch.zeros_like(rows_B), first + rows_B - copies_B, torch.zeros_like(rows_B)], 1),
         copies_B=copies_B,
         numbers_B=first + rows_B,
     )

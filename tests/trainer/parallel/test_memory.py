@@ -6,9 +6,10 @@ import itertools
 import pytest
 import torch
 import torch.distributed as dist
+from document_rows import one_each
 from gloo_processes import Processes
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.vocabulary import Vocabulary
 from triptych.kernels.philox import Stream
 from triptych.models.parameterization import KINDS
@@ -133,13 +134,8 @@ def elements_left_whole(model, rank, num_ranks):
 
 def batch():
     tokens_BS = torch.arange(16).repeat(2, 1) + MODEL.vocabulary.codes_start("text")
-    return Batch(
-        tokens_BS=tokens_BS,
-        roles_BS=torch.full_like(tokens_BS, Role.TARGET, dtype=torch.uint8),
-        samples_B3=torch.zeros(2, 3, dtype=torch.int64),
-        copies_B=torch.zeros(2, dtype=torch.int64),
-        numbers_B=torch.arange(2),
-    )
+    roles_BS = torch.full_like(tokens_BS, Role.TARGET, dtype=torch.uint8)
+    return one_each(tokens_BS, roles_BS, torch.zeros(2, 3, dtype=torch.int64))
 
 
 def living_storages():

@@ -17,7 +17,7 @@ MODEL = ModelSizes(
     num_attention_heads=8,
     num_query_groups=4,
     ffn_hidden_size=96,
-    sequence_length=32,
+    row_length=32,
     vocabulary_sizes=(128, 64, 256),
 )
 PLAN = Plan(
@@ -51,7 +51,7 @@ SIZES = st.builds(
     num_attention_heads=st.sampled_from([4, 6, 8, 24]),
     num_query_groups=st.sampled_from([1, 2, 8]),
     ffn_hidden_size=st.sampled_from([96, 344, 50]),
-    sequence_length=st.sampled_from([28, 32, 11]),
+    row_length=st.sampled_from([28, 32, 11]),
     vocabulary_sizes=st.sampled_from([(128, 64), (1171, 65), (24, 12)]),
 )
 PLANS = st.builds(
@@ -73,7 +73,7 @@ def may_run(plan):
     tensor, pipeline, virtual = layout.tensor, layout.pipeline, layout.virtual
     copies = plan.world_size / (tensor * pipeline)
     split = [model.num_attention_heads, model.num_query_groups, model.ffn_hidden_size, *model.vocabulary_sizes]
-    split += [model.sequence_length] if layout.sequence else []
+    split += [model.row_length] if layout.sequence else []
     rows = plan.batch / copies
     cut = [min(plan.micro_batch, rows - start) for start in range(0, math.ceil(rows), plan.micro_batch)]
     stages = layout.stage_layers or (1,) * (pipeline * virtual)
@@ -151,7 +151,7 @@ REFUSALS = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_each_refusal_names_what_does_not_fit_and_what_would(case):
     layout, rest, message = REFUSALS[case]
-    rest = {**rest, "model": dataclasses.replace(MODEL, sequence_length=rest["model"])} if "model" in rest else rest
+    rest = {**rest, "model": dataclasses.replace(MODEL, row_length=rest["model"])} if "model" in rest else rest
     with pytest.raises(ValueError, match=message):
         require_layout(dataclasses.replace(PLAN, layout=ParallelLayout(**layout), **rest))
 

@@ -100,4 +100,4 @@ def test_the_choice_is_logged_once(caplog):
 
 def test_this_processs_backends():
     names = {function: [each.name for each in REGISTRY.backends(function)] for function in ("softmax", "sigmoid")}
-    assert names == {"softmax": ["sdpa"], "sigmoid": ["triton", "blocked", "gluon"]}
+    assert names == {"softmax": ["varlen", "sdpa"], "sigmoid": ["triton", "blocked", "gluon"]}

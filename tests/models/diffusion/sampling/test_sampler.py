@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from document_rows import one_each
 
-from triptych.data_pipelines.batch import Batch, Role
+from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.kernels.philox import Stream
 from triptych.models.diffusion.sampling import (
@@ -231,13 +232,7 @@ def test_canvas_of_a_batch_hides_its_targets():
     roles_BS = torch.full((B, S), Role.GIVEN, dtype=torch.uint8)
     roles_BS[:, 1:6], roles_BS[:, 6:11], roles_BS[:, 16:] = Role.CONDITION, Role.TARGET, Role.PADDING
     rows_B = torch.arange(B)
-    batch = Batch(
-        tokens_BS=tokens_BS,
-        roles_BS=roles_BS,
-        samples_B3=torch.stack([rows_B, rows_B + 3, rows_B], 1),
-        copies_B=rows_B * 0,
-        numbers_B=rows_B,
-    )
+    batch = one_each(tokens_BS, roles_BS, torch.stack([rows_B, rows_B + 3, rows_B], 1))
     canvas = Canvas.of_batch(batch, VOCABULARY)
     assert torch.equal(canvas.tokens_BS == VOCABULARY.mask, roles_BS == Role.TARGET)
     assert torch.equal(canvas.modality_BS == MODALITIES.index("image"), roles_BS == Role.TARGET)
