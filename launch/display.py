@@ -39,9 +39,12 @@ class DisplayConfig:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Speed:
-    """tokens_per_second: of the last steps. FLOP rates are None where they are not known, as a CPU's peak is not."""
+    """tokens_per_second: of the last steps; data_wait_fraction: of their time, what waited for data. FLOP rates are
+    None where they are not known, as a CPU's peak is not.
+    """
 
     tokens_per_second: float
+    data_wait_fraction: float | None = None
     flops_per_second: float | None = None
     peak_flops_per_second: float | None = None
 
@@ -51,6 +54,11 @@ class Speed:
         if not self.flops_per_second or not self.peak_flops_per_second:
             return "unknown"
         return f"{100 * self.flops_per_second / self.peak_flops_per_second:.1f} %"
+
+    @property
+    def data_wait(self) -> str:
+        """As a percentage in words, or nothing where it is not known."""
+        return "" if self.data_wait_fraction is None else f"data wait {100 * self.data_wait_fraction:.1f} %"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -166,12 +174,16 @@ class Display:
             recent.append(record)
             rate = sum(step.batch_tokens for step in recent) / max(sum(step.seconds for step in recent), 1e-9)
             flops = None if flops_per_token is None else flops_per_token * rate
+            waited = sum(step.data_wait_fraction * step.seconds for step in recent)
             self.update(
                 tokens=record.tokens,
                 total_tokens=record.total_tokens,
                 metrics=_mean_losses(recent),
                 speed=Speed(
-                    tokens_per_second=rate, flops_per_second=flops, peak_flops_per_second=peak_flops_per_second
+                    tokens_per_second=rate,
+                    data_wait_fraction=waited / max(sum(step.seconds for step in recent), 1e-9),
+                    flops_per_second=flops,
+                    peak_flops_per_second=peak_flops_per_second,
                 ),
             )
 
@@ -202,6 +214,7 @@ class Display:
             "  ".join(f"{name} {fixed(value, 3)}" for name, value in progress.metrics.items()),
             f"{short(progress.speed.tokens_per_second)} tokens/s",
             f"MFU {progress.speed.utilization}",
+            progress.speed.data_wait,
             f"{progress.time_left} left",
         ]
         return " | ".join(part for part in parts if part)
@@ -221,7 +234,8 @@ class Display:
         )
         counts = Text(
             f"{short(progress.tokens)} of {short(progress.total_tokens)} tokens   "
-            f"{short(progress.speed.tokens_per_second)} tokens/s   MFU {progress.speed.utilization}",
+            f"{short(progress.speed.tokens_per_second)} tokens/s   MFU {progress.speed.utilization}   "
+            f"{progress.speed.data_wait}",
             style="dim",
         )
         losses = Table.grid(padding=(0, 2), expand=False)

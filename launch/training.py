@@ -4,14 +4,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
-from triptych.configs.token_data import load_tokenizers
+from triptych.configs.token_data import Tokenizers, build_mixture, load_tokenizers, require_vocabulary
 from triptych.configs.tree import to_yaml
 from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.run_directory import RunDirectory, commit
 from triptych.launch.signals import stop_requests
 from triptych.trainer.fit import Reporter, fit
+from triptych.trainer.loader.stream_data import StreamData
 from triptych.trainer.logs import JsonLines, TensorBoard
 from triptych.trainer.parallel.agreement.agreement import require_same
 from triptych.trainer.parallel.groups import Groups
@@ -43,7 +47,7 @@ def train(
     belong to the run, and for a directory that holds another run.
     """
     tokenizers = load_tokenizers(run.data_folder)
-    data = run.build_mixture(tokenizers, "train")
+    data = training_data(run, tokenizers)
     chunks = run.build_chunks(groups)
     if groups.placement.world_size > 1:
         require_same({"the commit": commit(), "the digest of its settings": _digest(to_yaml(run))}, groups)
@@ -53,7 +57,8 @@ def train(
         groups.barrier()
         log = directory.log(groups.placement.rank)
         log_to(log)
-        reporters = [stack.enter_context(JsonLines(log)), *reporters]
+        lines = stack.enter_context(JsonLines(log))
+        reporters = [lines, *reporters]
         if groups.is_first:
             every = run.fit.total_tokens // TENSORBOARD_POINTS
             reporters.append(stack.enter_context(TensorBoard(directory.tensorboard, every)))
@@ -69,9 +74,29 @@ def train(
             identity=run.identity(tokenizers),
             resume=resume,
             reporters=reporters,
+            note=lines.note,
             stop_requested=stop_requested,
         )
     return TrainOutcome(tokens=state.tokens, stopped=state.tokens < run.fit.total_tokens)
+
+
+def training_data(run: TrimodalRun, tokenizers: Tokenizers) -> StreamData:
+    """The run's training split. Worker processes are sent fingerprints, by which they know the shards, in the place of
+    tokenizers, which may be large models. ValueError as `TrimodalRun.build_mixture`.
+    """
+    require_vocabulary(run.model.vocabulary, tokenizers)
+    copies = run.facts.rows_together
+    prints = {modality: SimpleNamespace(fingerprint=entry.fingerprint) for modality, entry in tokenizers.items()}
+    build = partial(
+        build_mixture,
+        run.data,
+        run.layout,
+        cast(Tokenizers, prints),
+        split="train",
+        seed=run.fit.seed,
+        copies=copies,
+    )
+    return StreamData(build, copies)
 
 
 def _digest(text: str) -> str:

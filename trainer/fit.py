@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from triptych.trainer.averages.averages import ModelAverages
 from triptych.trainer.checkpoint.store import CheckpointStore
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.loader.loader import Loader, Note
+from triptych.trainer.loader.losses import LossBudget
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.agreement.agreement import Agreement
 from triptych.trainer.parallel.groups import Groups
@@ -38,15 +41,17 @@ def fit(
     resume: bool = False,
     after_step: Sequence[AfterStep] = (),
     reporters: Sequence[Reporter] = (),
+    note: Note = lambda event, facts: None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Train until `total_tokens` have been seen, or a stop is requested, and return where the run stands.
 
     chunks: this process's pieces of the model, one unless the pipeline is interleaved. facts: what scaling must know of
     the run. checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be
-    resumed (model, tokenizers); ValueError, before anything is written, if it does not. A stop is honoured between
-    steps, by all ranks together, and leaves a checkpoint. Diverged, on every rank and with one text, if ranks differ in
-    what must be equal.
+    resumed (model, tokenizers); ValueError, before anything is written, if it does not. note: is told of events that
+    are no steps, before the reporters are of the step that they belong to. A stop is honoured between steps, by all
+    ranks together, and leaves a checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be
+    equal; ValueError likewise once more samples than `loader` allows could not be read.
     """
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
     state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
@@ -55,7 +60,12 @@ def fit(
     state.carried["loss_divisor"] = state.engine.divisor
     if scaling.noise is not None:
         state.carried["noise_scale"] = scaling.noise
+    budget = LossBudget(config.loader)
+    state.carried["lost_samples"] = budget
     with ExitStack() as stack:
+        loader = stack.enter_context(
+            Loader(data, config.loader, groups, lambda event, facts: note(event, {"step": state.step + 1, **facts}))
+        )
         store = None
         if checkpoints is not None:
             store = stack.enter_context(CheckpointStore(checkpoints, config.checkpoint, groups, identity))
@@ -66,13 +76,15 @@ def fit(
         stream = Stream(seed=config.seed)
         while state.tokens < config.total_tokens:
             record = train_step(
-                state, config, scaling=scaling, data=data, objective=objective, stream=stream, groups=groups
+                state, config, scaling=scaling, data=loader, objective=objective, stream=stream, groups=groups
             )
+            record = replace(record, metrics=record.metrics | loader.describe(state.cursor))
             agreement.check(record, state)
             for hook in (averages, *after_step):
                 hook(state)
             for reporter in reporters:
                 reporter(record)
+            budget.add(record)
             if groups.any_rank(stop_requested()):
                 break
             if store is not None and state.tokens < config.total_tokens:

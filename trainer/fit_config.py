@@ -6,6 +6,7 @@ from triptych.models.trimodal.execution import Recompute
 from triptych.trainer.averages.config import AverageConfig, require_distinct
 from triptych.trainer.checkpoint.config import CheckpointConfig
 from triptych.trainer.engine.config import EngineConfig
+from triptych.trainer.loader.config import LoaderConfig
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.watch.ring import WatchConfig
@@ -23,8 +24,9 @@ class FitConfig:
     values follow. micro_batch_per_dp_rank: sequences in memory at once on one rank; the rest of a batch is accumulated.
 
     parallel: how the model is split over processes. recompute: activations that are made again in the backward pass
-    rather than kept. noise_scale: how often the gradient's noise is measured; None is never. averages: of the weights,
-    any number. watch: of many processes. ValueError for settings that do not go together.
+    rather than kept. loader: how batches are made ready. noise_scale: how often the gradient's noise is measured; None
+    is never. averages: of the weights, any number. watch: of many processes. ValueError for settings that do not go
+    together.
     """
 
     seed: int
@@ -38,6 +40,7 @@ class FitConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     parallel: ParallelLayout = field(default_factory=ParallelLayout)
     recompute: Recompute = "none"
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
     noise_scale: NoiseScaleConfig | None = None
     averages: tuple[AverageConfig, ...] = ()
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

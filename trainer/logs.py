@@ -14,11 +14,18 @@ from triptych.trainer.metrics import StepRecord
 
 
 class JsonLines:
-    """One line of JSON per step, appended, so that a resumed run goes on in the same file. Made with the first step."""
+    """One line of JSON per step, appended, so that a resumed run goes on in the same file. Made with the first step.
+    Its events are written with the step that they belong to, so that neither is without the other.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[str] | None = None
+        self._events: list[str] = []
+
+    def note(self, event: str, facts: Mapping[str, Any]) -> None:
+        """An event of the step that is under way."""
+        self._events.append(_event_line(event, facts))
 
     def __call__(self, record: StepRecord) -> None:
         """Append a step. OSError, naming the file, if the disk refuses."""
@@ -26,8 +33,10 @@ class JsonLines:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_cut_line(self._path)
-                self._file = self._path.open("a", encoding="utf-8", buffering=1)
-            self._file.write(json.dumps(asdict(record)) + "\n")
+                self._file = self._path.open("a", encoding="utf-8")
+            lines, self._events = [*self._events, json.dumps(asdict(record)) + "\n"], []
+            self._file.write("".join(lines))
+            self._file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
@@ -70,6 +79,8 @@ class TensorBoard:
             "batch": record.batch,
             "kappa": record.kappa,
             "tokens_per_second": record.tokens_per_second,
+            "data/wait_fraction": record.data_wait_fraction,
+            "data/lost_samples": record.lost_samples,
         }
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, record.tokens)
@@ -85,9 +96,12 @@ class TensorBoard:
 def append_event(path: Path, event: str, facts: Mapping[str, Any]) -> None:
     """Add a line that is no step, {"event", "time", ...}, to a log; any thread may. OSError if the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts})
     with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+        file.write(_event_line(event, facts))
+
+
+def _event_line(event: str, facts: Mapping[str, Any]) -> str:
+    return json.dumps({"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}) + "\n"
 
 
 def read_records(path: Path, upto_tokens: int) -> list[StepRecord]:

@@ -45,7 +45,8 @@ class MetricAccumulator:
 class StepRecord:
     """What one step reports. `tokens` counts from the start of the run; `seconds` is the step's wall-clock time. batch:
     sequences; kappa: updates at the logical batch that it stands for. learning_rate: before the factors of any kind of
-    parameter.
+    parameter. samples: documents of the batch, copies of a row counted once; lost_samples: those that could not be
+    read. data_wait_fraction: of the step's seconds, those that this rank waited for its rows.
     """
 
     step: int
@@ -58,6 +59,9 @@ class StepRecord:
     learning_rate: float
     gradient_norm: float
     metrics: dict[str, float]
+    samples: int = 0
+    lost_samples: int = 0
+    data_wait_fraction: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:

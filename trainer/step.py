@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from triptych.kernels.philox import Stream
 from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.loader.losses import counts
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.scaling.scaling import Scaling
@@ -27,13 +28,14 @@ def train_step(
     size, values = scaling.sizes.at(state.tokens, state.batch), scaling.values
     rows, cursor = data.batch(state.cursor, size, groups.data_rank, groups.num_data_ranks)
     rows = rows.to(groups.device)
+    waited_seconds = time.perf_counter() - started
     measurement = scaling.cut(rows, config.micro_batch_per_dp_rank, groups, tokens=state.tokens)
     if measurement is None:
         metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
     else:
         parts, halves = measurement.micro_batches, measurement.halves
         metrics = state.engine.forward_backward(parts, objective, stream, halves)
-    batch_tokens = int(groups.sum_over_data(rows.num_tokens.clone()))
+    batch_tokens, samples, lost_samples = groups.sum_over_data(counts(rows)).tolist()
     # In the middle of the batch, so that the mean of the schedule over the run does not depend on how it is cut.
     schedule = config.learning_rate.factor(state.tokens + batch_tokens / 2, config.total_tokens)
     kappa = values.kappa(size)
@@ -49,6 +51,7 @@ def train_step(
         scaling.noise.add(measurement, tokens=state.tokens + batch_tokens)
         metrics |= scaling.noise.metrics()
     state.tokens, state.step, state.cursor, state.batch = state.tokens + batch_tokens, state.step + 1, cursor, size
+    seconds = time.perf_counter() - started
     return StepRecord(
         step=state.step,
         tokens=state.tokens,
@@ -56,10 +59,13 @@ def train_step(
         batch_tokens=batch_tokens,
         batch=size,
         kappa=kappa,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         learning_rate=values.learning_rate(size, schedule),
         gradient_norm=gradient_norm,
         metrics=metrics,
+        samples=samples,
+        lost_samples=lost_samples,
+        data_wait_fraction=waited_seconds / seconds,
     )
 
 

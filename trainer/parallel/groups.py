@@ -55,6 +55,17 @@ class Groups:
             dist.all_reduce(values, group=self.collection.dp)
         return values
 
+    @property
+    def num_model_ranks(self) -> int:
+        """Processes that the model is split over, which all hold the same rows."""
+        return self.collection.mp.size()
+
+    def max_over_model(self, values: Tensor) -> Tensor:
+        """In-place maximum over the processes that the model is split over; returns `values`."""
+        if self.num_model_ranks > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.collection.mp)
+        return values
+
     def from_last_stage(self, values: Mapping[str, float]) -> dict[str, float]:
         """The last pipeline stage's numbers, on every stage. Others may pass what they like."""
         if self.layout.pipeline == 1:
