@@ -96,3 +96,9 @@ def key_of(record: Any) -> str:
     """Key of one row of an index, "" if it is none."""
     key = record["key"]
     return key.decode("ascii") if key.isascii() and key.decode("ascii").isprintable() else ""
+
+
+def spans_of(record: Any) -> dict[str, Span]:
+    """Members of one row of an index."""
+    _, *members = record.item()
+    return {name: Span(*member) for name, member in zip(record.dtype.names[1:], members, strict=True) if member[0]}
