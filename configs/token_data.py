@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from triptych.data_pipelines.corpus.splits import Split
-from triptych.data_pipelines.shards.codes import load_codes
-from triptych.data_pipelines.shards.manifest import read_manifest, require_fingerprints
+from triptych.data_pipelines.shards.manifest import require_fingerprints
+from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.stream.cursor import require_name
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sequences import SIDES, RegionSizes, SequenceLayout
 from triptych.data_pipelines.stream.shares import Weight
-from triptych.data_pipelines.stream.sources import CodeReader, MemoryCodes, PairSource, Source, TextSource
+from triptych.data_pipelines.stream.sources import CodeReader, PairSource, Source, TextSource
 from triptych.data_pipelines.stream.windows import PackingConfig
 from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task, Vocabulary
@@ -102,13 +102,14 @@ def require_vocabulary(vocabulary: Vocabulary, tokenizers: Tokenizers) -> None:
 def build_mixture(
     config: TokenDataConfig, layout: SequenceLayout, tokenizers: Tokenizers, *, split: Split, seed: int, copies: int = 1
 ) -> Mixture:
-    """The mixture of a split. ValueError for missing, damaged or foreign shards, and for an empty source."""
+    """The mixture of a split. ValueError for manifests that are missing, damaged or of foreign tokenizers, and for an
+    empty source. Shards are looked at when they are first read.
+    """
     row_length = config.row_length(layout.sequence_length)
     sources = {}
     for name, entry in config.sources.items():
-        shards = codes_folder(Path(config.folder)) / entry.shards / split
-        require_fingerprints(shards, read_manifest(shards), tokenizers)
-        source = build_source(entry.task, _codes(shards, entry.task), layout, row_length)
+        codes = _codes(codes_folder(Path(config.folder)) / entry.shards / split, entry.task, tokenizers)
+        source = build_source(entry.task, codes, layout, row_length)
         sources[name] = WeightedSource(source=source, weight=entry.weight)
     return Mixture(
         sources,
@@ -127,6 +128,11 @@ def build_source(task: Task, codes: CodeReader, layout: SequenceLayout, row_leng
     return PairSource(task, codes, layout)
 
 
-def _codes(shards: Path, task: Task) -> CodeReader:
-    modalities = ("text",) if task == "text" else SIDES[task]
-    return MemoryCodes({modality: load_codes(shards, modality) for modality in modalities})
+def _codes(folder: Path, task: Task, tokenizers: Tokenizers) -> ShardSet:
+    """The shards, read as they are wanted."""
+    shards = ShardSet.open(folder)
+    require_fingerprints(folder, shards.manifest, tokenizers)
+    for modality in ("text",) if task == "text" else SIDES[task]:
+        if len(shards) and not any(modality in shard.num_codes for shard in shards.manifest.shards):
+            raise ValueError(f"{folder} has no {modality} codes; encode the shards with that tokenizer")
+    return shards

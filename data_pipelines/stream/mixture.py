@@ -5,15 +5,16 @@ planned. The plan comes from lengths in the index alone and is the same on every
 it stood, and moves nothing.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.data_pipelines.batch import Batch
 from triptych.data_pipelines.stream.cursor import SourcePlace, cursor_of, places_of, require_name, total_tokens
 from triptych.data_pipelines.stream.rows import PlannedRow, assemble
-from triptych.data_pipelines.stream.shares import SHARE_BITS, Shares, Weight, weight_at
+from triptych.data_pipelines.stream.shares import SHARE_BITS, Shares, Weight
 from triptych.data_pipelines.stream.sources import Source
-from triptych.data_pipelines.stream.windows import ROW_BITS, PackingConfig, SourceOrder
+from triptych.data_pipelines.stream.windows import ROW_BITS, PackingConfig, SourceOrder, source_id
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -30,7 +31,8 @@ class Mixture:
     """Batches from weighted sources, shuffled anew each epoch (the Data seam).
 
     row_length: positions of a row. pad: the id of padding. copies: 2 gives every row twice, as complement pairs need;
-    else 1. ValueError for a source that is empty or has no usable name or weight.
+    else 1. ValueError for a source that is empty, has no usable name or weight, or may have documents that are longer
+    than a row.
     """
 
     def __init__(
@@ -44,13 +46,11 @@ class Mixture:
         copies: int = 1,
     ) -> None:
         for name, entry in sources.items():
-            require_name(name)
-            if not len(entry.source):
-                raise ValueError(f"source {name} is empty; give it shards, or drop it from the mixture")
-            if isinstance(entry.weight, float | int) and not weight_at(entry.weight, 0) > 0:
-                raise ValueError(
-                    f"source {name} has weight {entry.weight}; give it a positive weight, or drop it from the mixture"
-                )
+            _require_usable(name, entry, row_length)
+        if len({source_id(name) for name in sources}) < len(sources):
+            raise ValueError(
+                f"two of the sources {', '.join(sorted(sources))} have the same number; rename one of them"
+            )
         # By name, so that the order in a configuration decides nothing.
         self._sources = {name: sources[name].source for name in sorted(sources)}
         self._shares = Shares({name: sources[name].weight for name in self._sources})
@@ -77,10 +77,13 @@ class Mixture:
         """The next rows, copies not counted, and the cursor after them; nothing is read but lengths.
 
         Each row comes from the source that is owed most, so that shares of the tokens hold at every moment to within a
-        row or two, whatever the shares were before.
+        row or two, whatever the shares were before. ValueError for a cursor of other orders than these sources have.
         """
         names = list(self._sources)
         places = list(places_of(cursor, names).values())
+        for name, place in zip(names, places, strict=True):
+            self._require_order(name, place)
+        _level(places)
         total = total_tokens(cursor)
         planned = []
         for _ in range(num_rows):
@@ -106,6 +109,16 @@ class Mixture:
         tokens = int(window.tokens_R[row])
         place.tokens += tokens
         return PlannedRow(name, number, row), tokens
+
+    def _require_order(self, name: str, place: SourcePlace) -> None:
+        """ValueError if the place is of another order than the source's; from here on it is of this one."""
+        fingerprint = self._orders[name].fingerprint
+        if place.place and place.order not in (0, fingerprint):
+            raise ValueError(
+                f"source {name} is not in the order in which this run has begun it: the seed, data.packing, the "
+                "sequence length or its shards are others; restore them, or give the source a new name to begin it anew"
+            )
+        place.order = fingerprint
 
     def epochs(self, cursor: Mapping[str, int]) -> dict[str, float]:
         """How often each source has been gone through, to within a window."""
@@ -134,3 +147,28 @@ class Mixture:
             pad=self._pad,
             copies=self._copies if copies is None else copies,
         )
+
+
+def _require_usable(name: str, entry: WeightedSource, row_length: int) -> None:
+    require_name(name)
+    if not len(entry.source):
+        raise ValueError(f"source {name} is empty; give it shards, or drop it from the mixture")
+    if isinstance(entry.weight, float | int) and not 0 < entry.weight < math.inf:
+        raise ValueError(
+            f"source {name} has weight {entry.weight}; give it a positive weight, or drop it from the mixture"
+        )
+    longest = entry.source.longest_piece + entry.source.overhead
+    if longest > row_length:
+        raise ValueError(
+            f"a document of source {name} may take {longest} positions, a row has {row_length}; raise "
+            "data.packing.row_length"
+        )
+
+
+def _level(places: Sequence[SourcePlace]) -> None:
+    """Let all that is owed be 0 together, as it stays while the same sources are mixed: sources that have left took
+    what they were owed along, and the ones that come must not wait for it.
+    """
+    share, rest = divmod(sum(place.owed for place in places), len(places))
+    for number, place in enumerate(places):
+        place.owed -= share + (number < rest)

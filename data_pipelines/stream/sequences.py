@@ -12,6 +12,7 @@ so it may take less.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,36 +98,45 @@ class SequenceLayout:
         """`length` positions: the task's token, and tokens first..first + length - 2 of a text with END behind it.
         All there is, if that is less.
         """
-        ids = codes[first : first + length - 1]
-        tokens = np.empty(min(length, len(codes) + 2 - first), np.int64)
-        tokens[0] = self.vocabulary.special("task_text")
-        tokens[1 : 1 + len(ids)] = ids
-        tokens[1 : 1 + len(ids)] += self.vocabulary.codes_start("text")
-        tokens[1 + len(ids) :] = self.vocabulary.end("text")
-        roles = np.full(len(tokens), Role.TARGET, np.uint8)
+        size = min(length, len(codes) + 2 - first)
+        document = Document(np.empty(size, np.int64), np.empty(size, np.uint8))
+        self.write_text(codes, first, *document)
+        return document
+
+    def write_text(self, codes: NDArray[Any], first: int, tokens: NDArray[np.int64], roles: NDArray[np.uint8]) -> None:
+        """As `text`, into arrays of the piece's length."""
+        task, start, end = _text_ids(self.vocabulary)
+        ids = codes[first : first + len(tokens) - 1]
+        behind = 1 + len(ids)
+        tokens[0] = task
+        np.add(ids, start, out=tokens[1:behind])
+        tokens[behind:] = end
         roles[0] = Role.GIVEN
-        return Document(tokens, roles)
+        roles[1:] = Role.TARGET
 
     def pair(self, task: Task, codes: Mapping[Modality, NDArray[Any]]) -> Document:
         """One pair; `codes` has both sides of the task."""
-        condition, target = SIDES[task]
-        size = int(self.regions.condition_sizes(condition, np.array(len(codes[condition]))))
-        middle = 2 + size  # where the second boundary token is
-        tokens = np.empty(middle + 1 + self.regions.of(target), np.int64)
-        roles = np.full(len(tokens), Role.GIVEN, np.uint8)
-        tokens[0] = self.vocabulary.special(f"task_{task}")
-        tokens[1], tokens[middle] = (self.vocabulary.special(f"begin_{side}") for side in (condition, target))
-        self._fill(tokens[2:middle], condition, codes[condition])
-        self._fill(tokens[middle + 1 :], target, codes[target])
-        roles[2:middle], roles[middle + 1 :] = Role.CONDITION, Role.TARGET
-        return Document(tokens, roles)
+        size = int(self.pair_sizes(task, np.array([len(codes[SIDES[task][0]])]))[0])
+        document = Document(np.empty(size, np.int64), np.empty(size, np.uint8))
+        self.write_pair(task, codes, *document)
+        return document
 
-    def _fill(self, ids: NDArray[np.int64], modality: Modality, codes: NDArray[Any]) -> None:
-        """One region: the codes, then END to its size."""
-        kept = codes[: len(ids)]
-        ids[: len(kept)] = kept
-        ids[: len(kept)] += self.vocabulary.codes_start(modality)
-        ids[len(kept) :] = self.vocabulary.end(modality)
+    def write_pair(
+        self,
+        task: Task,
+        codes: Mapping[Modality, NDArray[Any]],
+        tokens: NDArray[np.int64],
+        roles: NDArray[np.uint8],
+    ) -> None:
+        """As `pair`, into arrays of the pair's size."""
+        condition, target = SIDES[task]
+        ids = _pair_ids(self.vocabulary, task)
+        behind = len(tokens) - self.regions.of(target)  # where the target begins, behind its boundary token
+        tokens[0], tokens[1], tokens[behind - 1] = ids.task, ids.begin_condition, ids.begin_target
+        roles[:2] = roles[behind - 1] = Role.GIVEN
+        _fill(tokens[2 : behind - 1], codes[condition], *ids.condition)
+        _fill(tokens[behind:], codes[target], *ids.target)
+        roles[2 : behind - 1], roles[behind:] = Role.CONDITION, Role.TARGET
 
     def target_slice(self, task: Task, length: int) -> slice:
         """Where the target of a pair of `length` positions lies."""
@@ -138,3 +148,38 @@ class SequenceLayout:
         kept = ids[: ends[0]] if len(ends) else ids
         codes = kept - self.vocabulary.codes_start(modality)
         return codes[(codes >= 0) & (codes < self.vocabulary.num_outputs(modality) - 1)]
+
+
+class _PairIds(NamedTuple):
+    """condition, target: each (id of code 0, id of END)."""
+
+    task: int
+    begin_condition: int
+    begin_target: int
+    condition: tuple[int, int]
+    target: tuple[int, int]
+
+
+@lru_cache(maxsize=8)
+def _text_ids(vocabulary: Vocabulary) -> tuple[int, int, int]:
+    """Ids of the task, of code 0 and of END."""
+    return vocabulary.special("task_text"), vocabulary.codes_start("text"), vocabulary.end("text")
+
+
+@lru_cache(maxsize=32)
+def _pair_ids(vocabulary: Vocabulary, task: Task) -> _PairIds:
+    condition, target = SIDES[task]
+    return _PairIds(
+        task=vocabulary.special(f"task_{task}"),
+        begin_condition=vocabulary.special(f"begin_{condition}"),
+        begin_target=vocabulary.special(f"begin_{target}"),
+        condition=(vocabulary.codes_start(condition), vocabulary.end(condition)),
+        target=(vocabulary.codes_start(target), vocabulary.end(target)),
+    )
+
+
+def _fill(ids: NDArray[np.int64], codes: NDArray[Any], start: int, end: int) -> None:
+    """One region: the codes, then END to its size."""
+    kept = codes[: len(ids)]
+    np.add(kept, start, out=ids[: len(kept)])
+    ids[len(kept) :] = end

@@ -1,10 +1,10 @@
 """What part of a run's tokens each source has, as numbers or schedules over tokens."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 SHARE_BITS = 30
 """Shares are integers out of 2**30, so that what a source is owed is exact and the same on every machine."""
@@ -28,14 +28,16 @@ class WeightSchedule:
                 f"a weight's tokens {list(self.tokens)} and weights {list(self.weights)} do not pair; give as many of "
                 "both, tokens rising"
             )
-        if not all(0 <= weight < np.inf for weight in self.weights):
+        if not all(0 <= weight < math.inf for weight in self.weights):
             raise ValueError(f"a weight of {list(self.weights)} is not a number of 0 or more; give such")
 
     def at(self, tokens: int) -> float:
         """The weight after so many tokens of the run."""
-        if self.between == "linear":
-            return float(np.interp(tokens, self.tokens, self.weights))
-        return self.weights[max(0, int(np.searchsorted(self.tokens, tokens, side="right")) - 1)]
+        after = bisect_right(self.tokens, tokens)
+        if after == 0 or after == len(self.tokens) or self.between == "hold":
+            return self.weights[max(0, after - 1)]
+        part = (tokens - self.tokens[after - 1]) / (self.tokens[after] - self.tokens[after - 1])
+        return (1 - part) * self.weights[after - 1] + part * self.weights[after]
 
 
 Weight = float | WeightSchedule
@@ -47,21 +49,29 @@ def weight_at(weight: Weight, tokens: int) -> float:
 
 
 class Shares:
-    """Integer shares of sources, out of 2**SHARE_BITS."""
+    """Integer shares of sources, 2**SHARE_BITS together. ValueError if all weights are 0 at some time of the run."""
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         self._weights = list(weights.values())
-        self._constant = None
-        if not any(isinstance(weight, WeightSchedule) for weight in self._weights):
-            self._constant = self._at(0)
+        schedules = [weight for weight in self._weights if isinstance(weight, WeightSchedule)]
+        # Weights are 0 or more and straight or still between these points, so all are 0 somewhere only if at one.
+        for tokens in sorted({0, *(point for schedule in schedules for point in schedule.tokens)}):
+            self._at(tokens)
+        self._constant = None if schedules else self._at(0)
 
     def at(self, tokens: int) -> Sequence[int]:
-        """Each source's share after so many tokens of the run. ValueError if all weights are 0 there."""
+        """Each source's share after so many tokens of the run."""
         return self._at(tokens) if self._constant is None else self._constant
 
     def _at(self, tokens: int) -> Sequence[int]:
         weights = [weight_at(weight, tokens) for weight in self._weights]
-        total = sum(weights)
+        total = math.fsum(weights)
         if total <= 0:
             raise ValueError(f"every source has weight 0 at {tokens:,} tokens; give one of data.sources a weight there")
-        return [round(weight / total * (1 << SHARE_BITS)) for weight in weights]
+        wanted = [weight / total * (1 << SHARE_BITS) for weight in weights]
+        shares = [int(share) for share in wanted]
+        # What rounding down leaves goes to those that it took most from: all together are owed exactly what is planned.
+        most_first = sorted(range(len(shares)), key=lambda index: shares[index] - wanted[index])
+        for index in most_first[: (1 << SHARE_BITS) - sum(shares)]:
+            shares[index] += 1
+        return shares

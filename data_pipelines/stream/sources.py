@@ -1,4 +1,7 @@
-"""Sources of documents: pairs, and texts. Sizes come from the index, tokens are read when they are asked for."""
+"""Sources of documents: pairs, and texts. Sizes come from the index, tokens are read when they are asked for.
+
+Shape legend: N samples or documents, U samples without repeats, T tokens of a batch.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -8,16 +11,22 @@ from numpy.typing import NDArray
 
 from triptych.data_pipelines.shards.codes import Codes
 from triptych.data_pipelines.shards.errors import Failure
-from triptych.data_pipelines.stream.sequences import SIDES, Document, SequenceLayout
+from triptych.data_pipelines.stream.sequences import SIDES, SequenceLayout
 from triptych.data_pipelines.vocabulary import Modality, Task
 
+Block = tuple[int, int]
+"""Consecutive samples: the first, and the one behind the last."""
 
-class Piece(NamedTuple):
-    """A document that is wanted: of sample `sample`, its own tokens first..first + length - overhead - 1."""
 
-    sample: int
-    first: int
-    length: int
+class Pieces(NamedTuple):
+    """Documents that are wanted, each int64 [N]. samples_N: absolute sample index. firsts_N: where in the sample's own
+    tokens it begins. lengths_N: positions. starts_N: where in the batch its first position is.
+    """
+
+    samples_N: NDArray[np.int64]
+    firsts_N: NDArray[np.int64]
+    lengths_N: NDArray[np.int64]
+    starts_N: NDArray[np.int64]
 
 
 class CodeReader(Protocol):
@@ -25,8 +34,8 @@ class CodeReader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def num_codes(self, modality: Modality, start: int, stop: int) -> NDArray[np.int64]:
-        """How many codes samples start..stop-1 have."""
+    def num_codes_of_blocks(self, modality: Modality, blocks: Sequence[Block]) -> NDArray[np.int64]:
+        """int64 [N]: how many codes the samples of these blocks have, one block after the other; 0 where none."""
         ...
 
     def read_codes(
@@ -47,8 +56,9 @@ class MemoryCodes:
     def __len__(self) -> int:
         return self._size
 
-    def num_codes(self, modality: Modality, start: int, stop: int) -> NDArray[np.int64]:
-        return np.diff(self._codes[modality].offsets[start : stop + 1])
+    def num_codes_of_blocks(self, modality: Modality, blocks: Sequence[Block]) -> NDArray[np.int64]:
+        offsets = self._codes[modality].offsets
+        return np.concatenate([np.diff(offsets[start : stop + 1]) for start, stop in blocks])
 
     def read_codes(
         self, indices: Sequence[int], modalities: Sequence[Modality]
@@ -74,12 +84,14 @@ class Source(Protocol):
         """Samples in an epoch."""
         ...
 
-    def sizes(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Tokens of samples start..stop-1, by the index."""
+    def sizes(self, blocks: Sequence[Block]) -> NDArray[np.int64]:
+        """int64 [N]: tokens of the samples of these blocks, one block after the other, by the index."""
         ...
 
-    def documents(self, pieces: Sequence[Piece]) -> list[Document | Failure]:
-        """Each document, or why its sample cannot be read."""
+    def write(self, pieces: Pieces, tokens_T: NDArray[np.int64], roles_T: NDArray[np.uint8]) -> dict[int, Failure]:
+        """Put documents where they belong. Of those that cannot be read, or are not as long as the index says: their
+        number among the pieces, and why; their positions stay as they are.
+        """
         ...
 
 
@@ -94,18 +106,31 @@ class PairSource:
 
     @property
     def longest_piece(self) -> int:
-        return self._layout.sequence_length
+        return self._layout.longest(self.task)
 
     def __len__(self) -> int:
         return len(self._codes)
 
-    def sizes(self, start: int, stop: int) -> NDArray[np.int64]:
+    def sizes(self, blocks: Sequence[Block]) -> NDArray[np.int64]:
         condition = SIDES[self.task][0]
-        return self._layout.pair_sizes(self.task, self._codes.num_codes(condition, start, stop))
+        return self._layout.pair_sizes(self.task, self._codes.num_codes_of_blocks(condition, blocks))
 
-    def documents(self, pieces: Sequence[Piece]) -> list[Document | Failure]:
-        found = self._codes.read_codes([piece.sample for piece in pieces], SIDES[self.task])
-        return [codes if isinstance(codes, Failure) else self._layout.pair(self.task, codes) for codes in found]
+    def write(self, pieces: Pieces, tokens_T: NDArray[np.int64], roles_T: NDArray[np.uint8]) -> dict[int, Failure]:
+        condition = SIDES[self.task][0]
+        found = _read(self._codes, SIDES[self.task], pieces)
+        counts_N = np.array([0 if isinstance(codes, Failure) else len(codes[condition]) for codes in found], np.int64)
+        sizes = self._layout.pair_sizes(self.task, counts_N).tolist()
+        lost: dict[int, Failure] = {}
+        places = zip(found, sizes, pieces.lengths_N.tolist(), pieces.starts_N.tolist(), strict=True)
+        for number, (codes, size, length, start) in enumerate(places):
+            if isinstance(codes, Failure):
+                lost[number] = codes
+            elif size != length:
+                lost[number] = _other_length(int(pieces.samples_N[number]), size, length)
+            else:
+                where = slice(start, start + length)
+                self._layout.write_pair(self.task, codes, tokens_T[where], roles_T[where])
+        return lost
 
 
 class TextSource:
@@ -115,18 +140,45 @@ class TextSource:
     overhead = 1
 
     def __init__(self, codes: CodeReader, layout: SequenceLayout, longest: int) -> None:
+        if longest <= self.overhead:
+            raise ValueError(f"a text of {longest} positions holds no token; raise data.packing.row_length")
         self._codes, self._layout = codes, layout
         self.longest_piece = longest - self.overhead
 
     def __len__(self) -> int:
         return len(self._codes)
 
-    def sizes(self, start: int, stop: int) -> NDArray[np.int64]:
-        return self._codes.num_codes("text", start, stop) + 1
+    def sizes(self, blocks: Sequence[Block]) -> NDArray[np.int64]:
+        return self._codes.num_codes_of_blocks("text", blocks) + 1
 
-    def documents(self, pieces: Sequence[Piece]) -> list[Document | Failure]:
-        found = self._codes.read_codes([piece.sample for piece in pieces], ("text",))
-        return [
-            codes if isinstance(codes, Failure) else self._layout.text(codes["text"], piece.first, piece.length)
-            for codes, piece in zip(found, pieces, strict=True)
-        ]
+    def write(self, pieces: Pieces, tokens_T: NDArray[np.int64], roles_T: NDArray[np.uint8]) -> dict[int, Failure]:
+        found = _read(self._codes, ("text",), pieces)
+        lost: dict[int, Failure] = {}
+        columns = (pieces.firsts_N, pieces.lengths_N, pieces.starts_N)
+        places = zip(found, *(column.tolist() for column in columns), strict=True)
+        for number, (codes, first, length, start) in enumerate(places):
+            if isinstance(codes, Failure):
+                lost[number] = codes
+                continue
+            here = 1 + len(codes["text"]) + 1 - first
+            # A piece that is shorter than the longest ends its text, so that a text that is too long shows there.
+            if here < length or (here > length and length <= self.longest_piece):
+                lost[number] = _other_length(int(pieces.samples_N[number]), here, length)
+                continue
+            where = slice(start, start + length)
+            self._layout.write_text(codes["text"], first, tokens_T[where], roles_T[where])
+        return lost
+
+
+def _read(
+    codes: CodeReader, modalities: Sequence[Modality], pieces: Pieces
+) -> list[Mapping[Modality, NDArray[np.int32]] | Failure]:
+    """The codes of each piece's sample. A sample is read once for all its pieces, and all in their order on disk."""
+    samples_U, of_N = np.unique(pieces.samples_N, return_inverse=True)
+    found = codes.read_codes(samples_U.tolist(), modalities)
+    return [found[sample] for sample in of_N.tolist()]
+
+
+def _other_length(sample: int, found: int, promised: int) -> Failure:
+    detail = f"{found} positions where the index promises {promised}"
+    return Failure(sample=sample, key="", shard="", reason="index", detail=detail, attempts=1)

@@ -6,6 +6,7 @@ of a row within it. Blocks keep reads together where random access is dear; with
 permutation of all of them. No memory grows with the data.
 """
 
+import hashlib
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,8 +28,9 @@ _PACKERS = {"best_fit": best_fit, "none": one_each}
 @dataclass(kw_only=True, slots=True, frozen=True)
 class PackingConfig:
     """How samples become rows. row_length: positions; None: the model's sequence length. rows: "none" gives every
-    document a row of its own. window_samples: shuffled among each other and packed together. block_samples: consecutive
-    ones that stay in one window. ValueError unless both are 1 or more.
+    document a row of its own. window_samples: shuffled among each other and packed together; what pads the last row of
+    a window weighs little once a window fills some fifty. block_samples: consecutive ones that stay in one window; no
+    more than the window has. ValueError unless all are 1 or more.
     """
 
     row_length: int | None = None
@@ -67,65 +69,65 @@ class Window:
 
 
 class SourceOrder:
-    """Rows of one source, by window."""
+    """Rows of one source, by window. The last few windows are held.
+
+    fingerprint: 0..2**63-1, of everything that decides which row is where; places in one order say nothing of another.
+    """
 
     def __init__(self, name: str, source: Source, config: PackingConfig, row_length: int, seed: int) -> None:
-        self._source = source
-        self._config = config
-        self._row_length = row_length
-        self._key = (seed << 32) ^ source_id(name)
-        self._num_blocks = -(-len(source) // config.block_samples)
-        self.windows_per_epoch = -(-self._num_blocks // max(1, config.window_samples // config.block_samples))
+        self._name, self._source, self._seed = name, source, seed
+        self._pack, self._row_length = _PACKERS[config.rows], row_length
+        self._block = min(config.block_samples, config.window_samples)
+        self._num_blocks = -(-len(source) // self._block)
+        self.windows_per_epoch = -(-self._num_blocks // (config.window_samples // self._block))
+        sizes = (len(source), source.longest_piece, source.overhead, self._block, config.window_samples, row_length)
+        self.fingerprint = _hash("order", seed, source.task, config.rows, *sizes, name) >> 1
         self.window = lru_cache(maxsize=4)(self._plan)
 
     def _plan(self, number: int) -> Window:
-        """Window `number`, counted on through the epochs."""
+        """Window `number`, counted on through the epochs. ValueError if it has more documents than can be numbered."""
         epoch, within = divmod(number, self.windows_per_epoch)
         samples_N, sizes_N = self._shuffled(epoch, within)
-        of_P, firsts_P, lengths_P = _pieces(sizes_N, self._source.longest_piece, self._source.overhead)
-        rows_P = _PACKERS[self._config.rows](lengths_P, self._row_length)
+        counts_N = np.maximum(1, -(-sizes_N // self._source.longest_piece))
+        if counts_N.sum() >= 1 << ROW_BITS:
+            raise ValueError(
+                f"a window of source {self._name} has {counts_N.sum():,} documents; lower data.packing.window_samples"
+            )
+        of_P, firsts_P, lengths_P = _pieces(sizes_N, counts_N, self._source.longest_piece, self._source.overhead)
+        rows_P = self._pack(lengths_P, self._row_length)
         num_rows = int(rows_P.max()) + 1
-        assert num_rows < 1 << ROW_BITS, f"a window of {num_rows} rows; lower data.packing.window_samples"
-        rows_P = permuted(rows_P, num_rows, self._key_of(epoch, within, "rows"))
+        rows_P = permuted(rows_P, num_rows, self._key("rows", epoch, within))
         order_P = np.argsort(rows_P, kind="stable")
         lengths_P, rows_P = lengths_P[order_P], rows_P[order_P]
-        ends_R = np.cumsum(np.bincount(rows_P, minlength=num_rows))
-        totals_P = np.concatenate([[0], np.cumsum(lengths_P)])
         return Window(
             epoch=epoch,
             samples_P=samples_N[of_P[order_P]],
             firsts_P=firsts_P[order_P],
             lengths_P=lengths_P,
-            ends_R=ends_R,
-            tokens_R=np.diff(totals_P[ends_R], prepend=0),
+            ends_R=np.cumsum(np.bincount(rows_P, minlength=num_rows)),
+            tokens_R=np.bincount(rows_P, weights=lengths_P, minlength=num_rows).astype(np.int64),
         )
 
     def _shuffled(self, epoch: int, within: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Absolute indices of a window's samples in their order, and their sizes."""
         edges = [self._num_blocks * edge // self.windows_per_epoch for edge in (within, within + 1)]
-        blocks = permuted(np.arange(*edges), self._num_blocks, self._key_of(epoch, 0, "blocks"))
-        size = self._config.block_samples
-        samples, sizes = [], []
-        for start in (np.sort(blocks) * size).tolist():  # in their order on disk
-            stop = min(start + size, len(self._source))
-            samples.append(np.arange(start, stop))
-            sizes.append(self._source.sizes(start, stop))
-        samples_N, sizes_N = np.concatenate(samples), np.concatenate(sizes)
-        order_N = permuted(np.arange(len(samples_N)), len(samples_N), self._key_of(epoch, within, "samples"))
+        numbers = np.sort(permuted(np.arange(*edges), self._num_blocks, self._key("blocks", epoch)))
+        blocks = [(first, min(first + self._block, len(self._source))) for first in (numbers * self._block).tolist()]
+        samples_N = np.concatenate([np.arange(*block) for block in blocks])
+        sizes_N = self._source.sizes(blocks)
+        order_N = permuted(np.arange(len(samples_N)), len(samples_N), self._key("samples", epoch, within))
         return samples_N[order_N], sizes_N[order_N]
 
-    def _key_of(self, epoch: int, within: int, purpose: str) -> int:
-        text = f"{self._key}/{epoch}/{within}/{purpose}".encode()
-        return zlib.crc32(text) << 32 | zlib.crc32(text[::-1])
+    def _key(self, purpose: str, *of: int) -> int:
+        return _hash(purpose, self._seed, self._name, *of)
 
 
 def _pieces(
-    sizes_N: NDArray[np.int64], longest: int, overhead: int
+    sizes_N: NDArray[np.int64], counts_N: NDArray[np.int64], longest: int, overhead: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Samples of so many tokens cut into pieces of at most `longest`: of each piece its sample's number, where in the
-    sample it begins, and its positions, `overhead` more than its tokens.
+    """Samples of so many tokens cut into so many pieces of at most `longest`: of each piece its sample's number, where
+    in the sample it begins, and its positions, `overhead` more than its tokens.
     """
-    counts_N = np.maximum(1, -(-sizes_N // longest))
     of_P = np.repeat(np.arange(len(sizes_N)), counts_N)
     firsts_P = (np.arange(len(of_P)) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)) * longest
     lengths_P = np.minimum(sizes_N[of_P] - firsts_P, longest) + overhead
@@ -133,5 +135,11 @@ def _pieces(
 
 
 def source_id(name: str) -> int:
-    """A source's number in the noise's key: from its name, so that other sources may come and go."""
+    """A source's number in the noise's key, 0..2**31-1: from its name, so that other sources may come and go."""
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
+
+
+def _hash(*of: str | int) -> int:
+    """0..2**64-1, as good as random and the same everywhere."""
+    text = "/".join(map(str, of))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

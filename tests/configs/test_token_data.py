@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -57,11 +58,28 @@ def mixture(folder, tokenizers=TOKENIZERS, **tasks):
 
 
 def test_captions_may_be_a_source_of_text(folder):
-    assert mixture(folder, prose="text", pairs="t2i").num_sequences("prose") > 0
+    data = mixture(folder, prose="text", pairs="t2i")
+    whole = data.rows(data.epoch_of("prose"))
+    assert sorted(whole.lengths_BD[whole.lengths_BD > 0].tolist()) == [1 + len("image 0") + 1] * 8
 
 
-def test_every_pair_is_a_sequence(folder):
-    assert mixture(folder, pairs="i2t").num_sequences("pairs") == 8
+def test_every_pair_is_a_document_with_its_own_codes(folder):
+    data = mixture(folder, pairs="i2t")
+    whole = data.rows(data.epoch_of("pairs"))
+    pixels = whole.tokens_BS[:, 2] - VOCABULARY.codes_start("image")
+    assert sorted(whole.samples_BD3[:, 0, 1].tolist()) == list(range(8))
+    assert pixels.tolist() == whole.samples_BD3[:, 0, 1].tolist()
+    assert not whole.lost_BD.any()
+
+
+def test_a_shard_that_is_gone_is_lost_sample_by_sample(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "data")
+    data = mixture(copied, pairs="i2t")
+    planned = data.epoch_of("pairs")
+    (copied / "codes" / "digits" / "train" / "shard-000000.tar").unlink()
+    whole = data.rows(planned)
+    assert whole.lost_BD.all() and whole.num_tokens == 0
+    assert sorted(lost.failure.sample for lost in whole.lost) == list(range(8))
 
 
 def test_codes_of_a_kind_that_was_never_encoded_are_named(folder):
