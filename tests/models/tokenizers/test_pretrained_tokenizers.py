@@ -84,6 +84,13 @@ def test_a_batch_gives_the_codes_of_one_by_one(adopted, kind):
     assert_same(tokenizer.encode(raw_of(kind)), [tokenizer.encode([one])[0] for one in raw_of(kind)])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", EVERY)
+def test_the_device_changes_no_code(adopted, kind):
+    tokenizer, folder = adopted(kind)
+    assert_same(load_tokenizer(folder, "cuda").encode(raw_of(kind)), tokenizer.encode(raw_of(kind)))
+
+
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_folder_holds_all_of_it(adopted, tmp_path, kind):
     tokenizer, _ = adopted(kind)
