@@ -253,7 +253,7 @@ def data_verify(folder: Annotated[Path, typer.Argument(help="Folder of shards (o
 
 @data_app.command("stats")
 def data_stats(
-    sets: Annotated[list[Path], typer.Argument(metavar="SET...", help="Folders of shards.")],
+    sets: Annotated[list[str], typer.Argument(metavar="SET...", help="Folders of shards, or their URLs.")],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="Say what packing does under this run.")] = None,
     settings: Settings = None,
     task: Annotated[str | None, typer.Option(help="Say what packing does for text, t2i, i2t, t2s or s2t.")] = None,
@@ -266,6 +266,23 @@ def data_stats(
 
     packing = PackingOptions(run=run, settings=tuple(settings or ()), task=task, row_length=row_length)
     command(sets, packing, as_json=as_json)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    folder: Annotated[str, typer.Argument(metavar="SET", help="Folder of shards, or its URL.")],
+    out: Annotated[Path, typer.Option(help="The page to write, an .html file.")],
+    tokenizers: Annotated[
+        Path | None, typer.Option(help="Folder with one tokenizer per modality; without, codes stay numbers.")
+    ] = None,
+    num_samples: Annotated[int, typer.Option(help="Samples shown on the page.")] = 24,
+    seed: Annotated[int, typer.Option(help="Which samples are read; the same seed gives the same page.")] = 0,
+) -> None:
+    """Write one page about a set: whether it is sound, lengths, use of codes, samples decoded back."""
+    from triptych.launch.commands.inspection import inspect as command
+    from triptych.launch.inspection.config import InspectionConfig
+
+    command(folder, tokenizers, out, InspectionConfig(num_samples=num_samples, seed=seed))
 
 
 @tokenizer_app.command("train")

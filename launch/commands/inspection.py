@@ -9,11 +9,17 @@ from typing import get_args
 from rich.console import Console
 
 from triptych.configs.registry import named_run
+from triptych.configs.token_data import read_tokenizers
 from triptych.configs.tree import with_settings
+from triptych.data_pipelines.shards.atomic import replace_file
 from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.statistics.sets import SetStatistics, set_statistics
-from triptych.data_pipelines.vocabulary import Task
+from triptych.data_pipelines.tokenizers.protocol import Tokenizer
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task
+from triptych.launch.inspection.checks import VERDICTS, verdict
+from triptych.launch.inspection.config import InspectionConfig
 from triptych.launch.inspection.packing import PackedTask, packing_for, packing_under
+from triptych.launch.inspection.page import inspect_set, render
 from triptych.launch.inspection.tables import print_statistics
 
 
@@ -46,7 +52,7 @@ class PackingOptions:
         return []
 
 
-def stats(folders: Sequence[Path], packing: PackingOptions, *, as_json: bool, console: Console | None = None) -> None:
+def stats(folders: Sequence[str], packing: PackingOptions, *, as_json: bool, console: Console | None = None) -> None:
     """Print the statistics of each set, as tables or as JSON. ValueError for a set that is not whole."""
     found = []
     for folder in folders:
@@ -60,3 +66,31 @@ def stats(folders: Sequence[Path], packing: PackingOptions, *, as_json: bool, co
     console = console or Console(highlight=False)
     for statistics, packed in found:
         print_statistics(statistics, packed, console)
+
+
+def inspect(folder: str, tokenizers: Path | None, out: Path, config: InspectionConfig) -> None:
+    """Write the page of a set. tokenizers: folder of one folder per modality; those that are there are used.
+
+    ValueError for a set or a tokenizer that cannot be read, or if `out` is not an .html file of a folder that is there.
+    """
+    if out.suffix not in (".html", ".htm") or out.is_dir():
+        raise ValueError(f"--out {out} is no page; give the path of an .html file")
+    shards = ShardSet.open(folder)
+    seen = inspect_set(shards, _tokenizers_in(tokenizers), config)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, render(seen, config).encode("utf-8", errors="replace"))
+    level = verdict(seen.checks)
+    print(f"{out}: {len(seen.found.indices):,} of {len(shards):,} samples read, {len(seen.samples)} shown")
+    for check in seen.checks:
+        if check.level in ("odd", "bad"):
+            print(f"{check.title}{f' ({check.detail})' if check.detail else ''}")
+    print(VERDICTS[level].lower())
+
+
+def _tokenizers_in(folder: Path | None) -> dict[Modality, Tokenizer]:
+    if folder is None:
+        return {}
+    there = [modality for modality in MODALITIES if (folder / modality).is_dir()]
+    if not there:
+        raise ValueError(f"{folder} holds none of {', '.join(MODALITIES)}; give a folder of one folder per tokenizer")
+    return read_tokenizers(folder, there)

@@ -14,6 +14,11 @@ def binary(num_bytes: float) -> str:
     return f"{num_bytes:,.1f} {_UNITS[unit]}" if unit else f"{num_bytes:,.0f} bytes"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 as "1 code", 2 as "2 codes"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def plain(text: str, max_characters: int, keep: str = "") -> str:
     """Control characters, but those of `keep`, and halves of characters as U+FFFD; cut, and says so, if too long."""
     rest = len(text) - max_characters
