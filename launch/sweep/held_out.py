@@ -44,7 +44,7 @@ class Bounds:
 
 
 def judge(folder: Path, groups: Groups) -> Iterator[Bounds]:
-    """Every checkpoint of every point that is not in held_out.csv yet, and those that are."""
+    """Every checkpoint of every point that was trained to its end; what is in held_out.csv is not judged again."""
     place = SweepFolder(folder=folder)
     known = {(bounds.point, bounds.tokens): bounds for bounds in read_bounds(folder / CSV)}
     for name, point in place.read().points.items():
@@ -52,6 +52,8 @@ def judge(folder: Path, groups: Groups) -> Iterator[Bounds]:
         if not directory.settings.exists():
             continue
         run = directory.read()
+        if not place.point(name).is_trained(run.fit.total_tokens):
+            continue
         tokenizers = load_tokenizers(run.data_folder)
         mixture = run.build_mixture(tokenizers, "validation")
         objective = MaskedDiffusion(MaskedDiffusionConfig(), run.model.vocabulary)
