@@ -38,9 +38,10 @@ PARTS: tuple[str, ...] = ("data", "forward_backward", "step")
 class Operations:
     """Floating-point operations of the timed steps over all devices, by three counts.
 
-    as_run: positions that are not padding, heads on masked rows; three forward passes. dense_head: the same with one
-    head over the whole vocabulary at every such position. computed: all that runs through matrices, padding, the rows
-    that fill a head's capacity and recomputation among it.
+    as_run: positions that are not padding, attention within documents, heads on masked rows; three forward passes.
+    dense_head: the same with one head over the whole vocabulary at every such position. computed: all that runs through
+    matrices, padding, the rows that fill a head's capacity and recomputation among it; of attention what kernels that
+    go by documents compute, which is less than a mask's all pairs.
     """
 
     as_run: float
@@ -50,7 +51,7 @@ class Operations:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Measurement:
-    """What the timed steps came to. batch: sequences per step. seconds: of each step, on the first process.
+    """What the timed steps came to. batch: rows per step. seconds: of each step, on the first process.
     part_seconds: mean over the steps. tokens: positions that are not padding, over all of them. losses: of every step,
     also those that warmed up. peak_bytes: the most that was allocated on one device, reserved included what the
     allocator kept; None on CPU.
@@ -71,12 +72,13 @@ class Measurement:
 
 @dataclass(slots=True)
 class Counts:
-    """What this rank's batches hold: lengths without padding, positions with it; rows that the heads project, and
-    those of them that are masked.
+    """What this rank's batches hold: lengths of documents; attended, those within which attention is computed, and the
+    positions of all rows, padding too; rows that the heads project, and those of them that are masked.
     """
 
     lengths: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
+    attended: list[int] = field(default_factory=list)
+    positions: int = 0
     projected: dict[Modality, int] = field(default_factory=dict)
     masked: dict[Modality, Tensor] = field(default_factory=dict)
 
@@ -155,7 +157,7 @@ def measure(bench: Bench, *, num_warmup: int, num_steps: int, report: Callable[[
         started = time.perf_counter()
         losses.append(bench.step())
         seconds.append(time.perf_counter() - started)
-    tokens, positions = _over_data_ranks(bench, [sum(bench.counts.lengths), sum(bench.counts.sizes)])
+    tokens, positions = _over_data_ranks(bench, [sum(bench.counts.lengths), bench.counts.positions])
     cuda = bench.groups.device.type == "cuda"
     return Measurement(
         batch=bench.batch,
@@ -177,7 +179,7 @@ def _operations(bench: Bench) -> Operations:
     masked: dict[Modality, int] = {modality: int(number) for modality, number in counts.masked.items()}
     asked = forward_flops(model, counts.lengths, masked)
     dense = with_dense_head(model, asked, sum(counts.lengths))
-    done = forward_flops(model, counts.sizes, counts.projected)
+    done = forward_flops(model, counts.attended, counts.projected, num_positions=counts.positions)
     computed = training_flops(done) + recomputed_flops(done, bench.run.fit.recompute)
     totals: Sequence[Flops] = (training_flops(asked), training_flops(dense), computed)
     as_run, dense_head, all_computed = _over_data_ranks(bench, [flops.total for flops in totals])
@@ -244,9 +246,13 @@ class _TimedData:
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Batch, dict[str, int]]:
         with self._bench.clock.part("data"):
             batch, after = self._data.batch(cursor, size, rank, num_ranks)
-        # Attention is within documents, so these are the lengths whose squares count.
-        self._bench.counts.lengths += batch.lengths_BD[batch.lengths_BD > 0].tolist()
-        self._bench.counts.sizes += [batch.tokens_BS.shape[1]] * len(batch)
+        counts = self._bench.counts
+        lengths = batch.lengths_BD[batch.lengths_BD > 0].tolist()
+        num_rows, row_length = batch.tokens_BS.shape
+        counts.lengths += lengths
+        # Where every row is one document, padding is masked but computed.
+        counts.attended += lengths if batch.lengths_BD.shape[1] > 1 else [row_length] * num_rows
+        counts.positions += num_rows * row_length
         return batch, after
 
 

@@ -42,6 +42,7 @@ def document(
         "layout": {**to_mapping(run.fit.parallel), "data": groups.num_data_ranks, "zero": run.fit.engine.zero_stage},
         "shapes": {
             "parameters": num_parameters,
+            "row_length": run.row_length,
             "sequence_length": run.model.sequence_length,
             "micro_batch": micro,
             "micro_batches_per_step": -(-measured.batch // groups.num_data_ranks // micro),
@@ -119,7 +120,7 @@ def summary(found: Mapping[str, Any]) -> list[str]:
     memory = "" if got["peak_memory_gib"] is None else f"; memory {got['peak_memory_gib']:.1f} GiB at most"
     lines = [
         f"{found['run']}: {shapes['parameters'] / 1e6:.1f}M parameters, {shapes['micro_batches_per_step']} x "
-        f"{shapes['micro_batch']} x {shapes['sequence_length']} positions a step and data rank, "
+        f"{shapes['micro_batch']} x {shapes['row_length']} positions a step and data rank, "
         f"{got['padding_share']:.1%} of them padding",
         f"{found['hardware']['num_devices']} x {found['hardware']['device']}, torch {found['versions']['torch']}, "
         f"commit {found['commit'][:12]}",

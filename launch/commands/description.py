@@ -43,8 +43,8 @@ def _layout(run: TrimodalRun, plan: Plan) -> str:
     micro_batches = ", then ".join(f"{each.micro_batches}" for each in plans)
     return (
         f"{plan.world_size} processes = {layout.tensor} tensor x {layout.pipeline} pipeline x {plan.data_ranks} data "
-        f"parallel; ZeRO-{plan.zero_stage}, {plan.precision}; {rows} sequences per step and copy of the model, in "
-        f"{micro_batches} micro-batches"
+        f"parallel; ZeRO-{plan.zero_stage}, {plan.precision}; {rows} rows of {run.row_length:,} positions per step "
+        f"and copy of the model, in {micro_batches} micro-batches"
     )
 
 

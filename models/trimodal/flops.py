@@ -1,8 +1,8 @@
 """Floating-point operations of the model's matrix multiplications, two to a multiplication and addition.
 
 Norms, rotations, activation functions, softmax, loss and optimizer are left out, as is the field's custom: of a large
-model they are below a percent. The attention is bidirectional, so every pair of positions of a sequence counts, where a
-causal model's custom is half of them.
+model they are below a percent. The attention is bidirectional, so every pair of positions of a document counts, where a
+causal model's custom is half of them; none counts of two documents, since no position sees another document's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,11 +36,14 @@ class Flops:
         return Flops(dense=factor * self.dense, attention=factor * self.attention, heads=factor * self.heads)
 
 
-def forward_flops(config: TrimodalConfig, lengths: Sequence[int], rows: Mapping[Modality, int]) -> Flops:
-    """One forward pass over sequences of these lengths, with heads on so many rows of each modality.
+def forward_flops(
+    config: TrimodalConfig, lengths: Sequence[int], rows: Mapping[Modality, int], *, num_positions: int | None = None
+) -> Flops:
+    """One forward pass over documents of these lengths, with heads on so many rows of each modality. num_positions: all
+    that go through the layers, padding too; the sum of the lengths if None.
 
-    Lengths without padding and rows without filler count what the model is asked to do; sequence_length for each, and
-    the rows that are projected, what is computed.
+    Without padding and with rows without filler it counts what the model is asked to do; with all positions, and the
+    rows that are projected, what is computed.
     """
     hidden, keys_and_values = config.hidden_size, 2 * config.num_query_groups * config.head_dim
     per_position = 2 * hidden * (hidden + keys_and_values)  # queries, keys, values
@@ -48,7 +51,7 @@ def forward_flops(config: TrimodalConfig, lengths: Sequence[int], rows: Mapping[
     per_position += 6 * hidden * config.ffn_hidden_size  # SwiGLU's three matrices
     pairs = sum(length * length for length in lengths)
     return Flops(
-        dense=config.num_layers * per_position * sum(lengths),
+        dense=config.num_layers * per_position * (sum(lengths) if num_positions is None else num_positions),
         attention=config.num_layers * 4 * hidden * pairs,
         heads=sum(2 * hidden * config.head_columns(modality) * number for modality, number in rows.items()),
     )

@@ -122,9 +122,12 @@ class TrimodalTransformer(nn.Module):
         first = 0 if group is None else group.rank() * hidden_SBH.shape[0]
         mine = slice(first, first + hidden_SBH.shape[0])
         if documents is None:
-            return hidden_SBH + positions_SH[mine, None]
-        # Positions count from the beginning of each document.
-        return hidden_SBH + torch.nn.functional.embedding(documents.positions_BS.T[mine], positions_SH)
+            # Rows of one document each: what is behind the last position that is learned is padding.
+            position_S = torch.arange(inputs.tokens_BS.shape[1], device=positions_SH.device)
+            positions_SB = position_S.clamp(max=len(positions_SH) - 1)[:, None]
+        else:
+            positions_SB = documents.positions_BS.T  # from the beginning of each document
+        return hidden_SBH + torch.nn.functional.embedding(positions_SB[mine], positions_SH)
 
     def _dropout_keys(self, inputs: DiffusionInputs, num_positions: int) -> DropoutKeys | None:
         """For this rank's positions; None where nothing is dropped."""

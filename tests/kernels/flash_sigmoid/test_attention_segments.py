@@ -117,6 +117,21 @@ def test_empty_documents(attention, lengths):
     assert all(torch.count_nonzero(x[:, sum(lengths) :]) == 0 and x.isfinite().all() for x in found.values())
 
 
+def test_rows_of_documents_some_of_which_hold_fewer_or_none(attention):
+    """As training packs them: a table of all rows' places, those that no document takes at the end of a row's last."""
+    lengths = torch.tensor([[5, 4, 3], [9, 0, 0], [0, 0, 0], [2, 7, 0]])
+    starts, rows = lengths.cumsum(1) - lengths, torch.arange(4)[:, None].expand(4, 3)
+    columns = torch.stack([rows, starts, lengths, starts, lengths, 0 * lengths], dim=-1)
+    segments = Segments(table_N6=columns.reshape(-1, 6).int(), max_query_length=12, max_key_length=12)
+    is_padding = torch.arange(12) >= lengths.sum(1, keepdim=True)
+    case = Case(rows=4, queries=12, heads=4, groups=2, segments=segments, bias=-2.0)
+    inputs = [x.detach().masked_fill(is_padding[:, :, None, None], NAN).requires_grad_() for x in case.inputs()]
+    found = results(lambda *qkv: attention(*qkv, **case.options()), inputs)
+    truth = results(case.oracle, leaves(*case.inputs()))
+    assert all(torch.count_nonzero(x[is_padding]) == 0 for x in found.values())
+    assert max(relative_norm(found[name], truth[name]) for name in truth) < 2e-6
+
+
 @pytest.mark.parametrize("alignment", ["top_left", "bottom_right"])
 @pytest.mark.parametrize("band", [Band(), CAUSAL, Band(left=4, right=1)], ids=["full", "causal", "window"])
 def test_documents_with_other_numbers_of_keys(alignment, band):

@@ -8,6 +8,7 @@ import torch
 from torch import distributed
 
 from triptych.data_pipelines.batch import Role
+from triptych.data_pipelines.stream.cursor import places_of
 from triptych.data_pipelines.vocabulary import MODALITIES
 from triptych.launch.benchmark.__main__ import main
 from triptych.launch.benchmark.synthetic import synthetic_mixture
@@ -45,9 +46,14 @@ def test_tokens_are_the_positions_without_padding_of_the_timed_steps(found):
 def test_what_is_computed_has_all_positions_and_all_rows_of_the_heads(found):
     got, run = found["results"], tiny_benchmark.tiny_run()
     rows = {m: round(got["rows_per_step"][f"projected/{m}"] * tiny_benchmark.NUM_STEPS) for m in MODALITIES}
-    lengths = [run.model.sequence_length] * BATCH * tiny_benchmark.NUM_STEPS
+    batches = timed_batches(run)
+    lengths = [length for batch in batches for length in batch.lengths_BD.flatten().tolist()]
+    assert min(batch.lengths_BD.shape[1] for batch in batches) > 1
+    positions = run.row_length * BATCH * tiny_benchmark.NUM_STEPS
     operations = got["tflops_per_device"]["computed"] * 1e12 * got["step_seconds"]["mean"] * tiny_benchmark.NUM_STEPS
-    assert operations == pytest.approx(training_flops(forward_flops(run.model, lengths, rows)).total)
+    assert operations == pytest.approx(
+        training_flops(forward_flops(run.model, lengths, rows, num_positions=positions)).total
+    )
 
 
 def test_the_three_counts_are_in_order(found):
@@ -83,6 +89,7 @@ def test_a_number_carries_what_it_belongs_to(found):
     assert {"python", "torch", "deepspeed", "megatron-core"} <= set(found["versions"])
     assert found["shapes"] == {
         "parameters": num_parameters(tiny_benchmark.tiny_run()),
+        "row_length": 160,
         "sequence_length": 80,
         "micro_batch": 2,
         "micro_batches_per_step": 4,
@@ -99,8 +106,8 @@ def test_the_profile_holds_the_whole_step(found):
 
 def test_synthetic_sequences_have_the_shares_of_the_run():
     run = tiny_benchmark.tiny_run()
-    batch, counts = synthetic_mixture(run).batch({}, 400, 0, 1)
-    tokens = {name: counts[name] * run.layout.num_tokens(entry.task) for name, entry in run.data.sources.items()}
+    batch, cursor = synthetic_mixture(run).batch({}, 400, 0, 1)
+    tokens = {name: place.tokens for name, place in places_of(cursor, list(run.data.sources)).items()}
     for name, entry in run.data.sources.items():
         assert tokens[name] / sum(tokens.values()) == pytest.approx(entry.weight, abs=0.01)
     assert sum(tokens.values()) == int(batch.num_tokens)

@@ -138,6 +138,17 @@ def test_a_token_changes_no_logit_of_another_document(name, groups):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_rows_of_one_document_may_be_longer_than_any_document(name, groups):
+    """Of which padding tells, without a word of documents."""
+    model, rows = build(name, groups), [[document] for row in documents() for document in row]
+    state = {parameter_name: p.detach().double() for parameter_name, p in model.named_parameters()}
+    lengths_B1 = torch.tensor([[len(row[0])] for row in rows])
+    inputs = dataclasses.replace(inputs_of(rows), documents=None, padding_BS=torch.arange(S) >= lengths_B1)
+    ours = of_documents(model(inputs), rows)
+    assert relative(ours.double(), alone(state, VARIANTS[name], rows)) < 1e-5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_padding_may_hold_anything(name, groups):
     model, rows = build(name, groups), documents()
     before = of_documents(model(inputs_of(rows)), rows)

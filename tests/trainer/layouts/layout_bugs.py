@@ -99,7 +99,7 @@ def times_stratified_per_rank():
     num_ranks = dist.get_world_size()
 
     def stratified(batch, stream, **sizes):
-        own = replace(batch, numbers_B=batch.numbers_B // num_ranks)
+        own = replace(batch, numbers_BD=batch.numbers_BD // num_ranks)
         return original(own, stream, **sizes)
 
     with patch.object(masked_diffusion, "stratified_times", stratified):

@@ -42,8 +42,8 @@ MODEL = replace(
 SIGMOID = AttentionConfig(function="sigmoid", learned_bias="per_head")
 LAYOUT = tiny_run.LAYOUT
 ROW_LENGTH = 24  # of one document of the longest and others behind it, or of several
-TOTAL_TOKENS = 3500
-SHORT = 1050
+TOTAL_TOKENS = 2770
+SHORT = 800
 NUM_STEPS = 10
 BATCH = 16
 
