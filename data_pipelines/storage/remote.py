@@ -66,14 +66,10 @@ class RemoteFolder:
 def _open(url: str) -> tuple[Any, str]:
     import fsspec
 
-    protocol = url.split("://")[0]
     try:
         files, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        package = error.name or _one_line(error)
-        raise ValueError(
-            f"{url}: reading {protocol}:// needs a package that is missing: {package}; install it"
-        ) from error
+        raise ValueError(f"{url} needs a package that is missing ({_one_line(error)}); install it") from error
     except ValueError as error:
         raise ValueError(f"{url}: {_one_line(error)}; give a path or a URL that fsspec knows") from error
     return files, root.rstrip("/")

@@ -130,12 +130,28 @@ class PatientFolder:
         return found
 
     def _attempt(self, ranges: Sequence[Range]) -> list[bytes | OSError]:
+        """One answer for each. Behind a read that hangs, others of its file are not tried, and behind some of those
+        nothing is, so that the time for all of them has a bound.
+        """
         step = self._folder.ranges_at_once
-        parts = [ranges[start : start + step] for start in range(0, len(ranges), step)]
-        answers: list[bytes | OSError] = []
-        for part, found in zip(parts, self._watch.run([partial(self._read, part) for part in parts]), strict=True):
-            answers += [found] * len(part) if isinstance(found, OSError) else found
-        return answers
+        waiting = [(first, ranges[first : first + step]) for first in range(0, len(ranges), step)]
+        answers: dict[int, Sequence[bytes | OSError]] = {}
+        num_hanging = 0
+        while waiting:
+            results = self._watch.run([partial(self._read, part) for _, part in waiting])
+            for (first, part), result in zip(waiting, results, strict=False):
+                answers[first] = [result] * len(part) if isinstance(result, OSError) else result
+            done, waiting = waiting[: len(results)], waiting[len(results) :]
+            if waiting:  # behind one that hangs
+                num_hanging += 1
+                names = {asked.name for asked in done[-1][1]}
+                late = answers[done[-1][0]][:1]
+                hopeless = num_hanging >= self._config.max_failures
+                for first, part in waiting:
+                    if hopeless or names.issuperset(asked.name for asked in part):
+                        answers[first] = [*late] * len(part)
+                waiting = [(first, part) for first, part in waiting if first not in answers]
+        return [answer for first in sorted(answers) for answer in answers[first]]
 
     def _read(self, ranges: Sequence[Range]) -> list[bytes | OSError] | OSError:
         try:

@@ -27,7 +27,8 @@ class Watch:
         weakref.finalize(self, _dismiss, self._idle)
 
     def run(self, calls: Sequence[Callable[[], T]]) -> list[T | TimeoutError]:
-        """What each call gives; TimeoutError in the place of one that hangs and of those behind it.
+        """What each call gives, up to one that hangs: in its place comes a TimeoutError, and those behind it are not
+        begun.
 
         Raises what a call raises.
         """
@@ -38,7 +39,7 @@ class Watch:
             self._left, self._process = [], os.getpid()
         self._left = [errand for errand in self._left if not errand.ended]
         if len(self._left) >= _MAX_HANGING:
-            return [TimeoutError(f"{len(self._left)} earlier reads still hang")] * len(calls)
+            return [TimeoutError(f"{len(self._left)} earlier reads still hang")]
         try:
             thread = self._idle.pop()
         except IndexError:
@@ -54,8 +55,7 @@ class Watch:
             errand.leave(thread)
             self._left.append(errand)
             results = [*errand.results]
-            late = TimeoutError(f"no answer within {self._timeout_seconds:g} s")
-            return [*results, *[late] * (len(calls) - len(results))]
+            return [*results, TimeoutError(f"no answer within {self._timeout_seconds:g} s")][: len(calls)]
         self._idle.append(thread)
         if errand.error is not None:
             raise errand.error

@@ -72,7 +72,38 @@ def test_field_that_is_missing(tmp_path):
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("name", ["../elsewhere.tar", "/etc/passwd", "a/b.tar"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_samples", -1),
+        ("num_samples", "4"),
+        ("num_samples", True),
+        ("num_samples", 10**30),
+        ("num_bytes", 0),
+        ("num_bytes", 1.0),
+        ("num_codes", {"text": -1}),
+        ("num_codes", {"a\nb": None}),
+        ("member_bytes", []),
+        ("name", 3),
+    ],
+)
+def test_what_cannot_be(tmp_path, field, value):
+    folder = make_set(tmp_path, "set", TEXT_SAMPLES)
+    _edit(folder, lambda content: content["shards"][0].update({field: value}))
+    with pytest.raises(
+        ValueError, match=rf"manifest.json: shards.0.{field}.*; copy it again, or make the folder again$"
+    ):
+        read_manifest(folder)
+
+
+def test_a_file_that_is_named_twice(tmp_path):
+    folder = make_set(tmp_path, "set", TEXT_SAMPLES)
+    _edit(folder, lambda content: content["shards"].append(content["shards"][0]))
+    with pytest.raises(ValueError, match=r"manifest.json: shard-000000.tar is named twice; copy it again"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.tar", "/etc/passwd", "a/b.tar", "..", "", "a\nb.tar", "a?b.tar"])
 def test_file_outside_the_folder(tmp_path, name):
     folder = make_set(tmp_path, "set", TEXT_SAMPLES)
     _edit(folder, lambda content: content["shards"][0].update(name=name))
