@@ -65,10 +65,17 @@ class RawData:
         """
         if size % num_ranks:
             raise ValueError(f"a batch of {size} items does not divide over {num_ranks} ranks; choose a multiple")
-        first = cursor.get(self.CURSOR, 0)
-        start = first + rank * size // num_ranks
+        start = cursor.get(self.CURSOR, 0) + rank * size // num_ranks
         positions = np.arange(start, start + size // num_ranks)
-        return self._gather(positions), {**cursor, self.CURSOR: first + size}
+        return self._gather(positions), self.advance(cursor, size)
+
+    def advance(self, cursor: Mapping[str, int], size: int) -> dict[str, int]:
+        """The cursor after a batch of `size` items."""
+        return {**cursor, self.CURSOR: cursor.get(self.CURSOR, 0) + size}
+
+    def describe(self, cursor: Mapping[str, int]) -> dict[str, float]:
+        """How often the items have been gone through."""
+        return {"data/epoch": cursor.get(self.CURSOR, 0) / len(self._items)}
 
     def _gather(self, positions: NDArray[np.int64]) -> RawBatch:
         epochs, places = np.divmod(positions, len(self._items))

@@ -41,7 +41,7 @@ class Slot:
     """One process's view of a slot. It can be an argument of a process that is being started, which then shares it."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._map: mmap.mmap | None = None
 
     @classmethod
@@ -50,7 +50,7 @@ class Slot:
         return cls(os.memfd_create("batch", os.MFD_CLOEXEC))
 
     def __reduce__(self) -> tuple[Any, tuple[Any]]:
-        return _received, (reduction.DupFd(self._descriptor),)
+        return _received, (reduction.DupFd(self.descriptor),)
 
     def write(self, rows: Any) -> Any:
         """Put the rows' tensors into the slot; returns the rows with stand-ins for them, which are cheap to send."""
@@ -58,8 +58,8 @@ class Slot:
         for name, tensor in tensors_of(rows).items():
             placed[name] = _Placed(dtype=tensor.dtype, shape=tuple(tensor.shape), offset=end)
             end += -(-tensor.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-        if end > os.fstat(self._descriptor).st_size:
-            os.ftruncate(self._descriptor, int(end * _GROWTH))
+        if end > os.fstat(self.descriptor).st_size:
+            os.ftruncate(self.descriptor, int(end * _GROWTH))
         for name, place in placed.items():
             self._view(place).copy_(getattr(rows, name))
         return replace(rows, **placed)
@@ -77,7 +77,7 @@ class Slot:
     def close(self) -> None:
         """Give the descriptor back; the memory goes with the last process that has it."""
         self._map = None
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def _view(self, place: _Placed) -> Tensor:
         count = torch.Size(place.shape).numel()
@@ -85,7 +85,7 @@ class Slot:
             return torch.empty(place.shape, dtype=place.dtype)
         end = place.offset + count * place.dtype.itemsize
         if self._map is None or len(self._map) < end:
-            self._map = mmap.mmap(self._descriptor, os.fstat(self._descriptor).st_size)
+            self._map = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
         return torch.frombuffer(self._map, dtype=place.dtype, count=count, offset=place.offset).view(place.shape)
 
 
