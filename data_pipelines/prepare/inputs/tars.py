@@ -112,7 +112,7 @@ def _take(
 
 
 def _next_header(stream: Stream) -> _Header | None:
-    """The header of the next member with those that lengthen it; None at the end. Blocks of zeros, which end an archive,
+    """The next member's header, with those that lengthen it; None at the end. Blocks of zeros, which end an archive,
     are passed over: another may follow.
     """
     name, size, num_bytes, ended = None, None, 0, False
