@@ -137,7 +137,7 @@ class ShardSet:
 
     def __iter__(self) -> Iterator[Sample]:
         """All samples in order. A DamagedSample ends the iteration: use `read` to go on after it."""
-        return (self.read(index) for index in range(len(self)))
+        return self._in_order(None)
 
     def samples_of_shard(self, number: int) -> range:
         """Absolute indices of the samples in one shard."""
@@ -148,14 +148,16 @@ class ShardSet:
 
         Raises as `read` does.
         """
-        for number, shard in enumerate(self.manifest.shards):
-            for start in range(0, shard.num_samples, _ROWS_AT_ONCE):
-                rows_R = np.arange(start, min(start + _ROWS_AT_ONCE, shard.num_samples))
-                for sample in self._samples(number, self._records(number, rows_R), (extension,)):
-                    yield sample.key, sample.members.get(extension)
+        return ((sample.key, sample.members.get(extension)) for sample in self._in_order((extension,)))
 
     def __reduce__(self) -> tuple[type["ShardSet"], tuple[str | Path, Manifest, ReadConfig, Clock]]:
         return type(self), (self.folder, self.manifest, self._config, self._clock)
+
+    def _in_order(self, extensions: Sequence[str] | None) -> Iterator[Sample]:
+        for number, shard in enumerate(self.manifest.shards):
+            for start in range(0, shard.num_samples, _ROWS_AT_ONCE):
+                rows_R = np.arange(start, min(start + _ROWS_AT_ONCE, shard.num_samples))
+                yield from self._samples(number, self._records(number, rows_R), extensions)
 
     def _place(self, index: int) -> tuple[int, int]:
         """Number of a sample's shard, and its row there."""

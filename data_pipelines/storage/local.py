@@ -19,6 +19,7 @@ class LocalFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._prefix = f"{path}/"
         # Files drop out of this cache by age and close when the last reader lets go. No cycle goes through `self`, or
         # the files of a forgotten folder would stay open until the garbage collector comes by.
         self._open = lru_cache(_MAX_OPEN_FILES)(_OpenFile)
@@ -38,7 +39,7 @@ class LocalFolder:
 
     def _read(self, name: str, start: int, stop: int, _exact: bool) -> bytes | OSError:
         try:
-            return self._open(f"{self._path}/{name}", self._openings.get(name, 0)).read(start, stop - start)
+            return self._open(self._prefix + name, self._openings.get(name, 0)).read(start, stop - start)
         except OSError as error:
             return error
 

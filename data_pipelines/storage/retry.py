@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from triptych.data_pipelines.storage.breaker import Breakers
 from triptych.data_pipelines.storage.folder import Folder, Range
@@ -106,7 +107,9 @@ class PatientFolder:
         allowed = [self._breakers.attempts(asked.name, self._config.attempts) for asked in ranges]
         if attempts is not None:
             allowed = [attempts] * len(ranges)
-        found: list[bytes | Unread] = [self._untried(asked.name) for asked in ranges]
+        found: list[Any] = [
+            None if most else self._untried(asked.name) for most, asked in zip(allowed, ranges, strict=True)
+        ]
         pending = [place for place, most in enumerate(allowed) if most]
         attempt, looked_twice = 0, set[int]()
         while pending:
@@ -167,6 +170,8 @@ class PatientFolder:
 
     def _judged(self, asked: Range, answer: bytes | OSError, attempt: int) -> bytes | Unread:
         """The bytes if they are what was asked for."""
+        if isinstance(answer, bytes) and len(answer) == asked.stop - asked.start:
+            return answer
         path = self._folder.path(asked.name)
         if isinstance(answer, _MISSING):
             return Unread(reason="missing", detail=f"{path} is missing", attempts=attempt)
@@ -177,7 +182,7 @@ class PatientFolder:
         if isinstance(answer, OSError):
             return Unread(reason="unreachable", detail=f"{path} is not read: {_cause(answer)}", attempts=attempt)
         missing = asked.stop - asked.start - len(answer)
-        if missing == 0 or (missing > 0 and not asked.exact):
+        if missing > 0 and not asked.exact:
             return answer
         size = self.size(asked.name) if missing > 0 else None
         if size is not None and size < asked.stop:

@@ -62,7 +62,8 @@ class IndexPages:
                 continue
             page, within = np.divmod(wanted[number], _rows_of_page(layout))
             starts = np.cumsum([0, *(len(part) for part in parts)])
-            found[number] = np.concatenate(parts)[starts[np.searchsorted(numbers, page)] + within]
+            rows = np.concatenate(parts)[starts[np.searchsorted(numbers, page)] + within]
+            found[number] = rows.view(layout.row)
         return found
 
     def _layouts_of(self, numbers: list[int], attempts: int | None) -> dict[int, IndexLayout | Unread]:
@@ -139,8 +140,9 @@ class IndexPages:
                 found[number] = data
             elif not isinstance(found[number], Unread):
                 step = _rows_of_page(layout) * layout.row.itemsize
+                plain = np.dtype((np.void, layout.row.itemsize))  # which numpy joins ten times as fast
                 for turn, place in enumerate(places):
-                    part = unpack_rows(data[turn * step : (turn + 1) * step], layout.row)
+                    part = np.frombuffer(data[turn * step : (turn + 1) * step], plain)
                     found[number][place] = slots[number][place].content = part
         return found
 
