@@ -63,10 +63,10 @@ class SetStatistics:
 def set_statistics(shards: ShardSet) -> SetStatistics:
     """All of it. ValueError if an index is damaged, or counts other codes than the manifest."""
     manifest, name = shards.manifest, str(shards.folder)
-    codes = {
+    codes: dict[Modality, CodeStatistics] = {
         modality: _code_statistics(shards, modality)
         for modality in MODALITIES
-        if modality in manifest.tokenizers or manifest.num_codes(modality)
+        if manifest.tokenizers.get(modality) or manifest.num_codes(modality)
     }
     for modality, found in codes.items():
         if found.num_codes != (promised := manifest.num_codes(modality)):

@@ -90,7 +90,7 @@ def inspect(folder: str, tokenizers: Path | None, out: Path, config: InspectionC
 def _tokenizers_in(folder: Path | None) -> dict[Modality, Tokenizer]:
     if folder is None:
         return {}
-    there = [modality for modality in MODALITIES if (folder / modality).is_dir()]
+    there: list[Modality] = [modality for modality in MODALITIES if (folder / modality).is_dir()]
     if not there:
         raise ValueError(f"{folder} holds none of {', '.join(MODALITIES)}; give a folder of one folder per tokenizer")
     return read_tokenizers(folder, there)

@@ -36,8 +36,8 @@ class Check:
 
 def verdict(checks: list[Check]) -> Level:
     """The worst of them; "good" if there are but notes."""
-    worst = max((check.level for check in checks), key=LEVELS.index, default="good")
-    return "good" if worst == "note" else worst
+    found = {check.level for check in checks}
+    return "bad" if "bad" in found else "odd" if "odd" in found else "good"
 
 
 def all_checks(

@@ -4,6 +4,7 @@ Shape legend: B bars, V codes of a vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -20,14 +21,14 @@ _TAIL = 1.5  # lengths beyond so many times the 99th percentile go into one last
 
 
 def bar_chart(
-    edges_B1: NDArray[np.float64],
-    heights_B: NDArray[np.float64],
+    edges_B1: NDArray[Any],
+    heights_B: NDArray[Any],
     *,
     colour: str,
     title: str,
     x_label: str,
     tips: Sequence[str],
-    lacking_B: NDArray[np.float64] | None = None,
+    lacking_B: NDArray[Any] | None = None,
     last: str = "",
     format_x: Callable[[float], str] = short,
 ) -> Markup:

@@ -30,7 +30,7 @@ class PackedTask:
 
 def packing_under(run: TrimodalRun, shards: ShardSet, statistics: SetStatistics, task: Task | None) -> list[PackedTask]:
     """For `task`, or for each of the run's tasks that the set has the modalities of."""
-    tasks = [task] if task else _tasks_of(run, statistics)
+    tasks: list[Task] = _tasks_of(run, statistics) if task is None else [task]
     return [_packed(each, run.layout, run.row_length, run.data.packing, shards, statistics) for each in tasks]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from triptych.data_pipelines.shards.codes import code_extension, unpack_codes
 from triptych.data_pipelines.shards.decode import RAW_EXTENSIONS, decode_json, decode_member
-from triptych.data_pipelines.shards.errors import DamagedSample
+from triptych.data_pipelines.shards.errors import DamagedSample, UnreadableShard
 from triptych.data_pipelines.shards.manifest import Manifest
 from triptych.data_pipelines.shards.reader import Sample, ShardSet
 from triptych.data_pipelines.vocabulary import MODALITIES, Modality
@@ -73,9 +73,9 @@ def indices_to_read(manifest: Manifest, config: InspectionConfig) -> list[int]:
     """Which samples to read: as many as the config's bounds allow, spread over the set."""
     extensions = {extension for shard in manifest.shards for extension in shard.member_bytes}
     media = any(name in extensions for modality in ("image", "audio") for name in RAW_EXTENSIONS[modality])
-    bytes_a_sample = sum(shard.num_bytes for shard in manifest.shards) / max(1, manifest.num_samples)
+    bytes_a_sample = max(1, sum(shard.num_bytes for shard in manifest.shards) // max(1, manifest.num_samples))
     number = min(config.max_raw_read if media else config.max_samples_read, config.max_bytes_read // bytes_a_sample)
-    return spread(manifest.num_samples, max(1, int(number)), config.seed)
+    return spread(manifest.num_samples, max(1, number), config.seed)
 
 
 def survey(shards: ShardSet, config: InspectionConfig) -> Survey:
@@ -97,10 +97,8 @@ def read_sample(shards: ShardSet, index: int) -> Sample:
     """Sample `index`. DamagedSample, with an empty key, if its shard cannot be read either."""
     try:
         return shards.read(index)
-    except DamagedSample:
-        raise
-    except (ValueError, OSError) as error:
-        raise DamagedSample("", "unreadable", " ".join(str(error).split())) from error
+    except UnreadableShard as error:
+        raise DamagedSample("", error.reason, error.detail) from error
 
 
 def raw_member(members: Mapping[str, bytes], modality: Modality) -> tuple[str, bytes] | None:

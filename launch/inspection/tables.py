@@ -38,15 +38,15 @@ def _codes_table(one: SetStatistics) -> Table:
 
 def _codes_column(codes: CodeStatistics) -> dict[str, str]:
     summary, tokenizer = codes.summary, codes.tokenizer
-    lengths = dict.fromkeys(("shortest", "1 %", "median", "99 %", "longest"), NOTHING)
+    lengths = [NOTHING] * 5
     if summary:
         ends = (summary.minimum, summary.p01, summary.median, summary.p99, summary.maximum)
-        lengths = {name: f"{length:,}" for name, length in zip(lengths, ends, strict=True)}
+        lengths = [f"{length:,}" for length in ends]
     return {
         "in all": f"{codes.num_codes:,}",
         "samples with": f"{len(codes.lengths):,}",
         "samples without": f"{codes.num_without:,}",
-        **lengths,
+        **dict(zip(("shortest", "1 %", "median", "99 %", "longest"), lengths, strict=True)),
         "mean": f"{summary.mean:,.1f}" if summary else NOTHING,
         "vocabulary": f"{tokenizer.vocab_size:,}" if tokenizer else NOTHING,
         "tokenizer": _shown(tokenizer.fingerprint[:12]) if tokenizer else NOTHING,

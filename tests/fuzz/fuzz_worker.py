@@ -2,6 +2,7 @@
 
     fuzz_worker.py cases SEED FIRST LAST STRIDE TARGETS...   cases FIRST, FIRST + STRIDE, ... below LAST
     fuzz_worker.py file PATH TARGET                          one file
+    fuzz_worker.py hostile                                   every file of hostile_files.py
 
 On standard output a line of JSON per event: {"at": number} before a case, {"finding": ...}, {"counts": ...} at times.
 """
@@ -42,6 +43,7 @@ def warm_up(oracle):
 
 def main():
     """Judge what the command line says."""
+    import hostile_files
     from cases import case
     from oracle import Oracle
     from reader_targets import BY_NAME
@@ -54,6 +56,10 @@ def main():
         with open(arguments[0], "rb") as file:
             data = file.read()
         say(outcomes=[outcome.as_json() for outcome in oracle.judge(BY_NAME[arguments[1]], data)])
+        return
+    if kind == "hostile":
+        for name, stages in hostile_files.cases():
+            say(hostile=name, outcomes=[outcome.as_json() for outcome in oracle.judge_stages(stages)])
         return
     seed, first, last, stride = map(int, arguments[:4])
     counts, slowest, reported = Counter(), {}, time.monotonic()

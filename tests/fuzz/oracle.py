@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from messages import fault_of
 from reader_targets import Target, WrongResult
 
-from triptych.data_pipelines.shards.errors import DamagedSample
+from triptych.data_pipelines.shards.errors import DamagedSample, UnreadableShard
 
+_REFUSALS = (ValueError, DamagedSample, UnreadableShard)
 MAX_SECONDS = 2.0  # of the processor
 MAX_GROWTH_BYTES = 256 << 20
 MAX_WARNINGS = 4
@@ -45,7 +46,11 @@ class Oracle:
 
     def judge(self, target: Target, data: bytes) -> list[Outcome]:
         """An outcome per stage of the target's reader."""
-        return [self._judge(stage) for stage in target.stages(data)]
+        return self.judge_stages(target.stages(data))
+
+    def judge_stages(self, stages) -> list[Outcome]:
+        """An outcome of each."""
+        return [self._judge(stage) for stage in stages]
 
     def _judge(self, stage):
         self._printed.seek(0)
@@ -74,7 +79,7 @@ class Oracle:
 
 def _outcome(stage):
     try:
-        stage()
+        given = stage()
     except (ValueError, OSError) as error:
         return _refusal(error)
     except WrongResult as error:
@@ -83,12 +88,12 @@ def _outcome(stage):
         return Outcome("memory", f"MemoryError {_where()}")
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         return Outcome("exception", f"{type(error).__name__}: {str(error)[:300]} {_where()}")
-    return Outcome("decoded")
+    return Outcome("decoded", "" if given is None else str(given)[:1000])
 
 
 def _refusal(error):
     message = str(error)
-    if type(error) not in (ValueError, DamagedSample):
+    if type(error) not in _REFUSALS:
         return Outcome("exception", f"{type(error).__name__}: {message[:300]} {_where()}")
     if fault := fault_of(message):
         return Outcome("message", f"{fault} {_where()}")

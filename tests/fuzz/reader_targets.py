@@ -27,6 +27,7 @@ from triptych.data_pipelines.shards.decode import DecodeConfig, decode_json, dec
 from triptych.data_pipelines.shards.errors import DamagedSample
 from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.shards.verify import verify
+from triptych.data_pipelines.statistics.sets import set_statistics
 
 CONFIG = DecodeConfig()
 INPUTS = InputConfig(max_document_bytes=1 << 20, max_member_bytes=1 << 20)
@@ -89,17 +90,25 @@ def _labels(data):
     yield lambda: _require(isinstance(decode_json("k", data), dict), "labels that are no object")
 
 
-def _set(name, data):
-    """A set of which one file is mutated. Where it is a tar, what is read is what was written."""
+def changed_set(files):
+    """A set of which some files (name to bytes) are others. Where it is a tar, what is read is what was written."""
     folder = _written_set()
     try:
-        (folder / name).write_bytes(data)
-        yield partial(_read_samples, folder, sealed=name.endswith(".tar"))
-        yield partial(verify, folder)
-        yield partial(load_codes, folder, "text")
-        yield partial(load_labels, folder)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        sealed = all(name.endswith(".tar") for name in files)
+        yield partial(_read_samples, folder, sealed=sealed)
+        yield lambda: _require(verify(folder) is not None, "no manifest")
+        yield lambda: _require(load_codes(folder, "text").flat.ndim == 1, "no codes")
+        yield lambda: _require(isinstance(load_labels(folder), list), "no labels")
+        yield lambda: _require(set_statistics(ShardSet.open(folder)).num_samples >= 0, "no statistics")
     finally:
-        (folder / name).write_bytes(seed_files.set_files()[name])
+        for name in files:
+            (folder / name).write_bytes(seed_files.set_files()[name])
+
+
+def _set(name, data):
+    return changed_set({name: data})
 
 
 def _read_samples(folder, *, sealed):
@@ -122,23 +131,25 @@ def _input(name, kind, data):
     def read():
         if name.endswith(".parquet"):
             groups = row_group_bytes(path, INPUTS)
-            _check(read_table(path, range(len(groups)), len(data), INPUTS), data)
-            return
+            return _check(read_table(path, range(len(groups)), len(data), INPUTS), data)
         with open_stream(path) as stream:
             if name.endswith(".tar"):
-                _check(read_tar(stream, kind, INPUTS, CONFIG), data)
-            else:
-                _check(read_json_lines(stream, 0, len(data), INPUTS), data)
+                return _check(read_tar(stream, kind, INPUTS, CONFIG), data)
+            return _check(read_json_lines(stream, 0, len(data), INPUTS), data)
 
     yield read
 
 
 def _check(entries, data):
+    """Keys and reasons of the damaged ones."""
+    damaged = []
     for number, entry in enumerate(entries):
         _require(number <= len(data), "more entries than bytes")
         if isinstance(entry.content, DamagedSample):
             fault = fault_of(str(entry.content))
             _require(fault is None, f"a message with a fault: {fault}")
+            damaged.append((entry.content.key, entry.content.reason))
+    return damaged
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory] = []
