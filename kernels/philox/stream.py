@@ -45,8 +45,8 @@ class Stream:
         """float64 in (0, 1), shape of `positions_X` (int64, 0..2**32-1, any shape X): the value that `uniform` has at
         each position of the row of that key.
         """
-        words = (word[..., 0] for word in _sample_words(purpose, samples_X3))
-        return uniform((positions_X, *words), self._key)
+        low, high, source = (word[..., 0] for word in _sample_words(purpose, samples_X3))
+        return uniform((positions_X, low, high, source), self._key)
 
     def row_words(self, purpose: Purpose, samples_B3: Tensor, copies_B: Tensor) -> Words:
         """Four int64 [B], 0..2**32-1: 128 random bits per row, a pure function of its key and copy (int64, < 2**32).
