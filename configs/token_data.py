@@ -26,8 +26,8 @@ _TOKENIZERS = "tokenizers"
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class SourceConfig:
-    """One task over one set of shards. weight: share of the tokens, relative to the other sources, or a schedule of it
-    over the run's tokens.
+    """One task over one set of shards: a name under codes/, or a URL such as s3://bucket/codes/mine, with a folder per
+    split. weight: share of the tokens, relative to the other sources, or a schedule of it over the run's tokens.
     """
 
     task: Task
@@ -108,7 +108,7 @@ def build_mixture(
     row_length = config.row_length(layout.sequence_length)
     sources = {}
     for name, entry in config.sources.items():
-        codes = _codes(codes_folder(Path(config.folder)) / entry.shards / split, entry.task, tokenizers)
+        codes = _codes(_set_folder(config, entry, split), entry.task, tokenizers)
         source = build_source(entry.task, codes, layout, row_length)
         sources[name] = WeightedSource(source=source, weight=entry.weight)
     return Mixture(
@@ -128,7 +128,13 @@ def build_source(task: Task, codes: CodeReader, layout: SequenceLayout, row_leng
     return PairSource(task, codes, layout)
 
 
-def _codes(folder: Path, task: Task, tokenizers: Tokenizers) -> ShardSet:
+def _set_folder(config: TokenDataConfig, entry: SourceConfig, split: Split) -> str | Path:
+    if "://" in entry.shards:
+        return f"{entry.shards.rstrip('/')}/{split}"
+    return codes_folder(Path(config.folder)) / entry.shards / split
+
+
+def _codes(folder: str | Path, task: Task, tokenizers: Tokenizers) -> ShardSet:
     """The shards, read as they are wanted."""
     shards = ShardSet.open(folder)
     require_fingerprints(folder, shards.manifest, tokenizers)

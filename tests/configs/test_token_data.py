@@ -109,3 +109,14 @@ def test_another_vocabulary_is_named_with_the_setting():
 
 def test_the_same_vocabulary_passes():
     assert require_vocabulary(VOCABULARY, TOKENIZERS) is None
+
+
+def test_a_set_may_be_a_url(folder):
+    config = TokenDataConfig(
+        folder="elsewhere",
+        regions=LAYOUT.regions,
+        sources={"pairs": SourceConfig(task="t2i", shards=f"file://{folder}/codes/digits")},
+    )
+    here = mixture(folder, pairs="t2i").batch({}, 8, 0, 1)[0]
+    there = build_mixture(config, LAYOUT, TOKENIZERS, split="train", seed=0).batch({}, 8, 0, 1)[0]
+    assert here.tokens_BS.equal(there.tokens_BS)
