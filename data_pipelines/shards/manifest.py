@@ -30,6 +30,8 @@ _AGAIN = "copy it again, or make the folder again"
 
 Count = Annotated[int, Field(strict=True, ge=0, le=_MAX_SAMPLES)]
 """What is counted, as `read_manifest` takes it."""
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -40,17 +42,17 @@ class Shard:
     index: str
     num_bytes: Annotated[Count, Field(ge=1)]
     num_samples: Count
-    sha256: str
-    index_sha256: str
-    num_codes: dict[str, Count]
-    member_bytes: dict[str, Count]
+    sha256: _Digest
+    index_sha256: _Digest
+    num_codes: dict[_Word, Count]
+    member_bytes: dict[_Word, Count]
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class TokenizerRecord:
     """Which tokenizer made the codes."""
 
-    fingerprint: str
+    fingerprint: _Word
     vocab_size: Annotated[Count, Field(ge=1)]
 
 
@@ -116,7 +118,7 @@ def read_manifest(folder: str | Path, retry: RetryConfig | None = None, clock: C
         manifest = _adapter().validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = " ".join(".".join(map(str, first["loc"])).split())[:200]
+        where = ascii(".".join(map(str, first["loc"])))[1:200].removesuffix("'")
         raise ValueError(f"{path}: {where}: {first['msg']}; {_AGAIN}") from error
     names = list(_file_names(manifest.shards))
     for name in names:

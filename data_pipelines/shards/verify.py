@@ -3,7 +3,7 @@
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,15 @@ class _ShardCheck:
         self._require_digest(shard.name, tar.sha256(), shard.sha256, misfit)
         if misfit:  # it is as it was written, and was written so
             raise ValueError(f"{self._files.path(shard.name)}: {misfit}; {_MAKE_AGAIN}")
-        for what, found, promised in (
-            ("codes", self._num_codes, shard.num_codes),
-            ("bytes of members", self._member_bytes, shard.member_bytes),
-        ):
-            if +found != +Counter(promised):
+        self._require_sums("codes", self._num_codes, shard.num_codes)
+        self._require_sums("bytes in members", self._member_bytes, shard.member_bytes)
+
+    def _require_sums(self, what: str, found: Mapping[str, int], promised: Mapping[str, int]) -> None:
+        for name in sorted({*found, *promised}):
+            if found.get(name, 0) != promised.get(name, 0):
                 raise ValueError(
-                    f"{self._files.path(shard.name)} holds {dict(found)} {what}, the manifest says {promised}; "
-                    f"{_MAKE_AGAIN}"
+                    f"{self._files.path(self._shard.name)} holds {found.get(name, 0)} {name} {what}, the manifest says "
+                    f"{promised.get(name, 0)}; {_MAKE_AGAIN}"
                 )
 
     def _size(self, name: str) -> int:
