@@ -55,7 +55,8 @@ def request_of(run: TrimodalRun) -> AttentionRequest:
         head_dims=(model.head_dim, model.head_dim),
         num_heads=model.num_attention_heads,
         num_groups=model.num_query_groups,
-        padding=True,  # sequences are filled up to the model's length
+        padding=True,  # rows are filled up to their length
+        packed=run.data.packing.rows != "none",
         sigmoid=model.attention.sigmoid,
     )
 

@@ -44,8 +44,8 @@ class DocumentRows:
         self._num_positions = num_positions
 
     @cached_property
-    def positions_BS(self) -> Tensor:
-        """int64: how far each position is from the first of its document; 0 in the padding."""
+    def positions(self) -> Tensor:
+        """int64 [B, S]: how far each position is from the first of its document; 0 in the padding."""
         ends_BD = self._lengths_BD.cumsum(1)
         position_S = torch.arange(self._num_positions, device=ends_BD.device)
         document_BS = torch.searchsorted(ends_BD, position_S.expand(len(ends_BD), -1).contiguous(), right=True)

@@ -130,7 +130,7 @@ class SigmoidCoreAttention(nn.Module):
         if self.cp_group is not None:
             raise ValueError("packed documents do not go over context-parallel ranks; set context parallel size to 1")
         query, key, value = (x.transpose(0, 1) for x in (query_SBND, key_SBGD, value_SBGE))
-        context = self._attend(query, key, value, documents.longest, band, segments=documents.segments)
+        context = self._attend(query, key, value, documents.longest, band, segments=documents.segments, padding=True)
         return context.transpose(0, 1).flatten(2)
 
     def _packed(self, query_SND: Tensor, key_TGD: Tensor, value_TGE: Tensor, packed: Any, band: Band) -> Tensor:

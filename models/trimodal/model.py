@@ -126,7 +126,7 @@ class TrimodalTransformer(nn.Module):
             position_S = torch.arange(inputs.tokens_BS.shape[1], device=positions_SH.device)
             positions_SB = position_S.clamp(max=len(positions_SH) - 1)[:, None]
         else:
-            positions_SB = documents.positions_BS.T  # from the beginning of each document
+            positions_SB = documents.positions.T  # from the beginning of each document
         return hidden_SBH + torch.nn.functional.embedding(positions_SB[mine], positions_SH)
 
     def _dropout_keys(self, inputs: DiffusionInputs, num_positions: int) -> DropoutKeys | None:

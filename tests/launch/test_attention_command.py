@@ -6,6 +6,7 @@ import torch
 from triptych.configs.registry import RUNS, named_run
 from triptych.configs.tree import with_settings
 from triptych.launch.commands.attention import request_of
+from triptych.models.attention.documents import PackedDocuments
 from triptych.models.attention.registry.backends import REGISTRY
 from triptych.models.attention.registry.registry import Registry
 from triptych.models.attention.transformer_engine.environment import VARIABLES
@@ -39,6 +40,7 @@ def test_without_a_run_it_is_the_demos(command):
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("trimodal_demo: softmax attention on cpu\n")
     assert rows(done.out)["sdpa"] == ["yes", "yes", ""]
+    assert rows(done.out)["varlen"] == ["no", "", "it runs on CUDA, and the tensors are on cpu"]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -74,9 +76,9 @@ def test_explained_it_tells_what_is_asked_and_the_other_function(command):
     done = command("attention", "trimodal_3b", "--explain")
     told = rows(done.out)
     assert told["dtype"] == ["bfloat16"]
-    assert told["num_heads"] == ["24"]
+    assert (told["num_heads"], told["packed"]) == (["24"], ["True"])
     assert "with attention.function=sigmoid:" in done.out
-    assert {"sdpa", "triton", "blocked", "gluon"} <= told.keys()
+    assert {"varlen", "sdpa", "triton", "blocked", "gluon"} <= told.keys()
 
 
 def test_it_tells_the_variables_and_their_values(command, monkeypatch):
@@ -112,7 +114,8 @@ def test_what_is_asked_follows_the_machine(monkeypatch):
     assert (request.device, request.capability) == ("cuda", (9, 0))
 
 
-def test_what_is_asked_is_what_the_layers_of_the_run_ask(monkeypatch):
+@pytest.mark.parametrize("settings", [["model.attention.function=sigmoid", "model.attention.kernel=blocked"], []])
+def test_what_is_asked_is_what_the_layers_of_the_run_ask(settings, monkeypatch):
     asked = []
 
     def choose(request, name=None):
@@ -120,14 +123,15 @@ def test_what_is_asked_is_what_the_layers_of_the_run_ask(monkeypatch):
         return Registry.choose(REGISTRY, request, name)
 
     monkeypatch.setattr(REGISTRY, "choose", choose)
-    settings = ["model.attention.function=sigmoid", "model.attention.kernel=blocked", "model.num_layers=1"]
-    run = with_settings(named_run("trimodal_demo"), settings)
-    padding_BS = torch.arange(8).expand(2, 8) >= 5
+    run = with_settings(named_run("trimodal_demo"), [*settings, "model.num_layers=1"])
     inputs = DiffusionInputs(
-        tokens_BS=torch.zeros(2, 8, dtype=torch.long), rows={"text": torch.tensor([0])}, padding_BS=padding_BS
+        tokens_BS=torch.zeros(2, 8, dtype=torch.long),
+        rows={"text": torch.tensor([0])},
+        padding_BS=None,
+        documents=PackedDocuments(lengths_BD=torch.tensor([[3, 2], [8, 0]]), longest=8),
     )
     with process_groups(Placement()) as groups:
         model = TrimodalTransformer(run.model, groups.collection)
         model.initialise(seed=0)
         model(inputs)
-    assert asked == [(request_of(run), "blocked")]
+    assert asked == [(request_of(run), "blocked" if settings else None)]

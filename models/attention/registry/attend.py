@@ -76,11 +76,12 @@ def attend_packed_softmax(
     deterministic: bool = False,
     training: bool = True,
 ) -> Tensor:
-    """O [B, S, H, E] of rows that hold several sequences, the call's segments. ValueError, with reasons, where no
-    backend can do it.
+    """O [B, S, H, E] of rows that hold several sequences, the call's segments, and may be filled up. ValueError, with
+    reasons, where no backend can do it.
     """
     request = replace(
         _request("softmax", query_BSHD, key_BTGD, value_BTGE, call),
+        padding=True,
         packed=True,
         deterministic=deterministic,
         training=training,

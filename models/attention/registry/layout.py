@@ -35,8 +35,8 @@ class SegmentSide:
         return torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), num_rows * row_length)])
 
     @cached_property
-    def outside_P(self) -> Tensor:
-        """bool: positions in no segment, by `edges`."""
+    def outside(self) -> Tensor:
+        """bool [P]: in no segment, by `edges`."""
         place_P = torch.arange(self._shape[0] * self._shape[1], device=self._table_N6.device, dtype=torch.int32)
         return torch.searchsorted(self.edges, place_P, right=True) % 2 == 1
 
@@ -89,7 +89,7 @@ class SegmentLayout:
         self.keys = SegmentSide(segments, key_shape, first=3)
 
     @cached_property
-    def visible_B1ST(self) -> Tensor:
+    def visible(self) -> Tensor:
         """bool [B, 1, S, T]: whether query and key are of one segment."""
         of_query_BS, of_key_BT = self.queries.places[0], self.keys.places[0]
         same = of_query_BS[:, None, :, None] == of_key_BT[:, None, None, :]

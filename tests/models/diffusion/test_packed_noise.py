@@ -154,8 +154,10 @@ def test_times_are_stratified_in_each_source_that_shares_the_rows():
     """Two sources in one batch, several documents to a row: 64 in a row of each take all 64 strata."""
     numbers_B = torch.arange(128)
     batch = one_each(
-        torch.full((128, 4), 1), torch.full((128, 4), int(Role.TARGET)).byte(),
-        torch.stack([numbers_B % 2, numbers_B // 2, numbers_B * 0], 1), numbers_B=64 + numbers_B // 2,
+        torch.full((128, 4), 1),
+        torch.full((128, 4), int(Role.TARGET)).byte(),
+        torch.stack([numbers_B % 2, numbers_B // 2, numbers_B * 0], 1),
+        numbers_B=64 + numbers_B // 2,
     )
     rows = [list(range(n, n + 4)) for n in range(0, 128, 4)]
     times_BD = stratified_times(packed(batch, rows, 16, PAD), STREAM, num_strata=64, copies=1)

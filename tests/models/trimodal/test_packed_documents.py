@@ -177,7 +177,7 @@ PLANTED = {
     "positions not restarted": (
         "learned positions",
         DocumentRows,
-        "positions_BS",
+        "positions",
         property(lambda rows: torch.arange(S).clamp(max=11).expand(len(rows._lengths_BD), S)),
     ),
     "-log n of the longest document": ("sigmoid", SigmoidCoreAttention, "_biased", lambda self, minus_log_n: -1.0),

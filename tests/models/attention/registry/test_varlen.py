@@ -75,7 +75,9 @@ def stand_in(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None,
     assert cu_seq_q[0] == 0 and cu_seq_q[-1] == len(query) and cu_seq_k[-1] == len(key)
     written = torch.ones(len(query), dtype=torch.bool)
     pieces = []
-    edges = zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), cu_seq_k[:-1].tolist(), cu_seq_k[1:].tolist(), strict=True)
+    edges = zip(
+        cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), cu_seq_k[:-1].tolist(), cu_seq_k[1:].tolist(), strict=True
+    )
     for q0, q1, k0, k1 in edges:
         assert q0 <= q1 and k0 <= k1
         written[q0:q1] = q1 - q0 <= max_q and k1 - k0 <= max_k
