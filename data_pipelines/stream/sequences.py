@@ -10,7 +10,7 @@ the region is the target, so the model decides lengths: a target always takes it
 so it may take less.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -100,19 +100,35 @@ class SequenceLayout:
         """
         size = min(length, len(codes) + 2 - first)
         document = Document(np.empty(size, np.int64), np.empty(size, np.uint8))
-        self.write_text(codes, first, *document)
+        self.write_texts([codes], np.array([first]), np.array([size]), np.array([0]), *document)
         return document
 
-    def write_text(self, codes: NDArray[Any], first: int, tokens: NDArray[np.int64], roles: NDArray[np.uint8]) -> None:
-        """As `text`, into arrays of the piece's length."""
-        task, start, end = _text_ids(self.vocabulary)
-        ids = codes[first : first + len(tokens) - 1]
-        behind = 1 + len(ids)
-        tokens[0] = task
-        np.add(ids, start, out=tokens[1:behind])
-        tokens[behind:] = end
-        roles[0] = Role.GIVEN
-        roles[1:] = Role.TARGET
+    def write_texts(
+        self,
+        codes: Sequence[NDArray[Any]],
+        firsts_N: NDArray[np.int64],
+        lengths_N: NDArray[np.int64],
+        starts_N: NDArray[np.int64],
+        tokens_T: NDArray[np.int64],
+        roles_T: NDArray[np.uint8],
+    ) -> None:
+        """As `text`, of N pieces, each from where it starts in the arrays. No piece is longer than there is."""
+        task, code_0, end = _text_ids(self.vocabulary)
+        stops_N = starts_N + lengths_N
+        has_end_N = firsts_N + lengths_N - 1 > np.array([len(text) for text in codes], np.int64)
+        columns = (firsts_N, starts_N + 1, stops_N - has_end_N)
+        for text, first, start, stop in zip(codes, *(column.tolist() for column in columns), strict=True):
+            tokens_T[start:stop] = text[first : first + stop - start]
+        # What is the same for all is done for whole runs of documents: a row's, where none is lost.
+        breaks_N = starts_N[1:] != stops_N[:-1]
+        runs = zip(
+            starts_N[np.append(True, breaks_N)].tolist(), stops_N[np.append(breaks_N, True)].tolist(), strict=True
+        )
+        for start, stop in runs:
+            tokens_T[start:stop] += code_0
+            roles_T[start:stop] = Role.TARGET
+        tokens_T[starts_N], roles_T[starts_N] = task, Role.GIVEN
+        tokens_T[stops_N[has_end_N] - 1] = end
 
     def pair(self, task: Task, codes: Mapping[Modality, NDArray[Any]]) -> Document:
         """One pair; `codes` has both sides of the task."""
@@ -180,6 +196,7 @@ def _pair_ids(vocabulary: Vocabulary, task: Task) -> _PairIds:
 
 def _fill(ids: NDArray[np.int64], codes: NDArray[Any], start: int, end: int) -> None:
     """One region: the codes, then END to its size."""
-    kept = codes[: len(ids)]
-    np.add(kept, start, out=ids[: len(kept)])
+    kept = ids[: len(codes)]
+    kept[:] = codes[: len(ids)]
+    kept += start
     ids[len(kept) :] = end

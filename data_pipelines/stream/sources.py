@@ -153,20 +153,21 @@ class TextSource:
 
     def write(self, pieces: Pieces, tokens_T: NDArray[np.int64], roles_T: NDArray[np.uint8]) -> dict[int, Failure]:
         found = _read(self._codes, ("text",), pieces)
-        lost: dict[int, Failure] = {}
-        columns = (pieces.firsts_N, pieces.lengths_N, pieces.starts_N)
-        places = zip(found, *(column.tolist() for column in columns), strict=True)
-        for number, (codes, first, length, start) in enumerate(places):
-            if isinstance(codes, Failure):
-                lost[number] = codes
-                continue
-            here = 1 + len(codes["text"]) + 1 - first
-            # A piece that is shorter than the longest ends its text, so that a text that is too long shows there.
-            if here < length or (here > length and length <= self.longest_piece):
-                lost[number] = _other_length(int(pieces.samples_N[number]), here, length)
-                continue
-            where = slice(start, start + length)
-            self._layout.write_text(codes["text"], first, tokens_T[where], roles_T[where])
+        lost = {number: codes for number, codes in enumerate(found) if isinstance(codes, Failure)}
+        texts = [np.zeros(0, np.int32) if isinstance(codes, Failure) else codes["text"] for codes in found]
+        # The task's token, and what there is of the text and its END.
+        here_N = 1 + np.array([len(text) for text in texts], np.int64) + 1 - pieces.firsts_N
+        # A piece that is shorter than the longest ends its text, so that a text that is too long shows there.
+        is_last_N = pieces.lengths_N <= self.longest_piece
+        differ_N = (here_N < pieces.lengths_N) | (is_last_N & (here_N > pieces.lengths_N))
+        for number in np.flatnonzero(differ_N).tolist():
+            promised = int(pieces.lengths_N[number])
+            lost.setdefault(number, _other_length(int(pieces.samples_N[number]), int(here_N[number]), promised))
+        if lost:
+            kept = [number for number in range(len(found)) if number not in lost]
+            texts, pieces = [texts[number] for number in kept], Pieces(*(column[kept] for column in pieces))
+        if texts:
+            self._layout.write_texts(texts, *pieces[1:], tokens_T, roles_T)
         return lost
 
 
