@@ -27,7 +27,8 @@ header h1 { overflow-wrap: anywhere }
 .side { margin: 10px 0 0 }
 .side .top { display: flex; justify-content: space-between; gap: 10px; font-size: .78rem; color: var(--muted) }
 .side .top b { font-weight: 600 }
-.side img.shown { border-radius: 6px; margin: 6px 0 0; max-height: 260px; width: auto; max-width: 100% }
+.side img.shown { image-orientation: none; border-radius: 6px; margin: 6px 0 0; max-height: 260px; width: auto;
+  max-width: 100% }
 .side img.shown.px { height: 112px; image-rendering: pixelated }
 .side .prose { margin: 4px 0 0; max-height: 15em; overflow: auto; font-size: .98rem; overflow-wrap: anywhere }
 .side .spectrum { height: 72px; margin-top: 6px }
