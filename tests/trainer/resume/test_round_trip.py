@@ -8,6 +8,7 @@ import pytest
 from layout_run import Cell
 from passing_through import PARTS, Stop, bit_equal, pass_through
 
+from triptych.data_pipelines.stream.cursor import total_tokens
 from triptych.trainer.checkpoint.disk.folders import complete_checkpoints
 from triptych.trainer.checkpoint.disk.reading import read_part, verify_checkpoint
 from triptych.trainer.parallel.layout import ParallelLayout
@@ -52,7 +53,8 @@ def whole(checkpoint):
 def test_the_run_has_moments_and_a_cursor(trip):
     (first, *_), (found, *_) = trip
     assert (found["step"], found["logical_updates"], found["batch"]) == (3, 3.0, 16)
-    assert sum(found["cursor"].values()) == found["loss_divisor"]["sequences"] == 3 * 16
+    assert found["loss_divisor"]["sequences"] == 3 * 16
+    assert total_tokens(found["cursor"]) == found["tokens"]
     for (part, name), tensor in whole(first).items():
         assert tensor.count_nonzero() > 0, (part, name)
 
