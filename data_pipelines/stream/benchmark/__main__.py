@@ -48,7 +48,8 @@ def main() -> None:
     runs: list[dict[str, Any]] = []
     for repeat in range(options.repeats):
         for peer in peers:
-            runs += _measured(peer, sets, repeat, options.seconds)
+            given_up = {run["purpose"] for run in runs if run["peer"] == peer.name and "failed" in run}
+            runs += _measured(peer, sets, repeat, options.seconds, given_up)
     document = {
         "commit": options.commit or commit(),
         "hardware": hardware(),
@@ -88,14 +89,18 @@ def _make_sets(peers: list[Peer], work: Path) -> dict[str, Path]:
     return {purpose: work.resolve() / purpose for purpose in ("speed", "start", "far")}
 
 
-def _measured(peer: Peer, sets: dict[str, Path], repeat: int, seconds: float) -> list[dict[str, Any]]:
-    """Speed, start, and a place behind many samples, each in a process of its own."""
+def _measured(
+    peer: Peer, sets: dict[str, Path], repeat: int, seconds: float, given_up: set[str]
+) -> list[dict[str, Any]]:
+    """Speed, start, and a place behind many samples, each in a process of its own; not again what was given up."""
     far = ("seek", sets["far"], FAR_SAMPLES) if peer.can_seek else ("skip", sets["start"], SKIPPED_SAMPLES)
     plans = [("speed", sets["speed"], 0), ("start", sets["start"], 0)]
     if peer.can_seek or peer.package == "webdataset":
         plans.append(far)
     runs = []
     for purpose, folder, samples in plans:
+        if purpose in given_up:
+            continue
         load = os.getloadavg()[0]
         found = _in_process(peer, folder / peer.format, samples, seconds if purpose == "speed" else 0.0)
         run = {"peer": peer.name, "purpose": purpose, "repeat": repeat, "samples": samples, "load_before": load} | found

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from triptych.data_pipelines.shards.reader import ShardSet
 from triptych.data_pipelines.stream.benchmark import packing, report
 from triptych.data_pipelines.stream.benchmark.documents import END, ROW_LENGTH, ROWS, Texts
-from triptych.data_pipelines.stream.benchmark.peers.triptych import Triptych, mixture
+from triptych.data_pipelines.stream.benchmark.peers.triptych import Triptych
+from triptych.data_pipelines.stream.benchmark.texts import text_mixture
 from triptych.data_pipelines.vocabulary import NUM_SPECIALS
 
 SIZE = ROWS * ROW_LENGTH
@@ -33,7 +34,7 @@ def test_a_set_of_many_names_for_one_shard_is_read_at_any_place(tmp_path):
     peer.write(tmp_path, Texts(number=30, mean_tokens=8, per_shard=30))
     peer.multiply(tmp_path, 200)
     assert len(ShardSet.open(tmp_path)) == 6000
-    batch, _ = mixture(tmp_path).batch({"text": 1 << 24}, 4, 0, 1)
+    batch, _ = text_mixture(tmp_path).batch({"text": 1 << 24}, 4, 0, 1)
     assert not batch.lost_BD.any()
     assert int(batch.samples_BD3[..., 1].max()) > 30
     assert int(batch.tokens_BS.max()) > NUM_SPECIALS + 1000
