@@ -18,8 +18,8 @@ TARGETS = (
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     out = tmp_path_factory.mktemp("findings")
-    command = [sys.executable, FUZZ, "--cases", NUM_CASES, "--seed", 0, "--out", out, "--minutes", 2]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=150, check=False)
+    command = [sys.executable, FUZZ, "--cases", NUM_CASES, "--seed", 0, "--out", out, "--minutes", 10]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900, check=False)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 

@@ -57,7 +57,7 @@ SETS = {
 @pytest.fixture(scope="module")
 def outcomes():
     """Of every file, what each of its readers did."""
-    done = subprocess.run([sys.executable, WORKER, "hostile"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, WORKER, "hostile"], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     events = map(json.loads, done.stdout.splitlines())
     return {event["hostile"]: event["outcomes"] for event in events if "hostile" in event}
