@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.data_pipelines.shards.errors import DamagedSample
+from triptych.data_pipelines.shards.mp3 import is_mp3, with_length
 from triptych.data_pipelines.vocabulary import Modality
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ _JPEG_START = b"\xff\xd8\xff"
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "RGB", "RGBA", "CMYK"})
 _AUDIO_FORMATS = frozenset({"FLAC", "WAV", "WAVEX", "MP3", "OGG"})
-_MAX_CHANNELS = 16
+_MAX_CHANNELS = 8
+_MAX_FRAMES = 1 << 40  # libsndfile's word for an unknown number is larger
 _UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)  # of files that were written to a pipe
 
 
@@ -158,9 +160,8 @@ def decode_audio(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.floa
         kind, rate, num_frames = file.format, file.samplerate, file.frames
         if num_frames > config.max_audio_seconds * rate:
             raise DamagedSample(key, "audio too long", f"the recording is longer than {config.max_audio_seconds} s")
-        # A second at a time: memory follows what is there, not what the header promises.
-        blocks = [block_TC.mean(axis=1) for block_TC in file.blocks(rate, dtype="float32", always_2d=True)]
-    wave_T = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        # At once: the library seeks after every read, and an MP3's frames need those before them.
+        wave_T = file.read(num_frames, "float32", always_2d=True).mean(axis=1)
     if len(wave_T) == 0 or len(wave_T) != num_frames:
         raise DamagedSample(key, "audio", f"the {kind} ends after {len(wave_T)} of {num_frames} samples")
     if not np.isfinite(wave_T).all():
@@ -180,10 +181,14 @@ def _opened_audio(key: str, data: bytes) -> Iterator["SoundFile"]:
     """The recording, nothing of it decoded yet; whatever goes wrong while it is used is a DamagedSample."""
     import soundfile
 
+    if is_mp3(data):
+        data = with_length(key, data)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format not in _AUDIO_FORMATS:
                 raise DamagedSample(key, "audio", f"the recording is {file.format}, not FLAC, WAV, MP3 or Ogg")
+            if file.frames > _MAX_FRAMES or file.subtype.startswith("MPEG") != (file.format == "MP3"):
+                raise DamagedSample(key, "audio", f"the {file.format} does not say how long it is")
             if file.channels > _MAX_CHANNELS or file.samplerate < 1:
                 detail = f"the recording has {file.channels} channels at {file.samplerate} Hz"
                 raise DamagedSample(key, "audio", detail)

@@ -135,7 +135,7 @@ def test_other_forms_of_recordings(kind, tolerance):
 
 
 @pytest.mark.parametrize("kind", ["WAV", "MP3", "OGG"])
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.75])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.5, 0.75])
 def test_truncated_recordings(kind, share):
     data = _recording(np.random.default_rng(0).uniform(-0.5, 0.5, 8000), kind)
     assert _reason(decode_audio, data[: int(share * len(data))]) == "audio"
