@@ -61,7 +61,7 @@ def noise(batch, copies=1):
     ), times_BD
 
 
-def require_same(lengths, rows):
+def assert_same_noise(lengths, rows):
     """AssertionError unless every document has the same noise in these rows as alone in one."""
     single = documents(lengths)
     alone, alone_times_BD = noise(single)
@@ -75,7 +75,7 @@ def require_same(lengths, rows):
 
 @given(plans())
 def test_noise_is_the_same_in_any_row(plan):
-    require_same(*plan)
+    assert_same_noise(*plan)
 
 
 def places_of_the_row(batch):
@@ -96,10 +96,10 @@ ORIGINAL_PLACES = Batch.places
 @pytest.mark.parametrize("mistake", [places_of_the_row, places_of_the_first])
 def test_noise_that_is_keyed_by_the_row_is_seen(mistake, monkeypatch):
     plan = ([9, 12, 7], [[0, 1], [2]])
-    require_same(*plan)
+    assert_same_noise(*plan)
     monkeypatch.setattr(Batch, "places", mistake)
     with pytest.raises(AssertionError):
-        require_same(*plan)
+        assert_same_noise(*plan)
 
 
 @given(plans())
