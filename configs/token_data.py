@@ -9,7 +9,7 @@ from pathlib import Path
 
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.shards.manifest import require_fingerprints
-from triptych.data_pipelines.shards.reader import ShardSet
+from triptych.data_pipelines.shards.reader import ShardSet, check_size
 from triptych.data_pipelines.stream.cursor import require_name
 from triptych.data_pipelines.stream.mixture import Mixture, WeightedSource
 from triptych.data_pipelines.stream.sequences import SIDES, RegionSizes, SequenceLayout
@@ -22,6 +22,7 @@ from triptych.models.tokenizers.registry import load_tokenizer
 
 Tokenizers = Mapping[Modality, Tokenizer]
 _TOKENIZERS = "tokenizers"
+_MAX_CHECKED_SHARDS = 1000  # two looks each: milliseconds on a disk; of larger sets, shards are looked at when read
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -103,7 +104,7 @@ def build_mixture(
     config: TokenDataConfig, layout: SequenceLayout, tokenizers: Tokenizers, *, split: Split, seed: int, copies: int = 1
 ) -> Mixture:
     """The mixture of a split. ValueError for manifests that are missing, damaged or of foreign tokenizers, and for an
-    empty source. Shards are looked at when they are first read.
+    empty source. Indices are read for the first rows of each source; other shards of large sets when they are wanted.
     """
     row_length = config.row_length(layout.sequence_length)
     sources = {}
@@ -111,7 +112,7 @@ def build_mixture(
         codes = _codes(_set_folder(config, entry, split), entry.task, tokenizers)
         source = build_source(entry.task, codes, layout, row_length)
         sources[name] = WeightedSource(source=source, weight=entry.weight)
-    return Mixture(
+    mixture = Mixture(
         sources,
         seed=seed,
         row_length=row_length,
@@ -119,6 +120,8 @@ def build_mixture(
         packing=config.packing,
         copies=copies,
     )
+    mixture.plan_beginnings()
+    return mixture
 
 
 def build_source(task: Task, codes: CodeReader, layout: SequenceLayout, row_length: int) -> Source:
@@ -135,9 +138,12 @@ def _set_folder(config: TokenDataConfig, entry: SourceConfig, split: Split) -> s
 
 
 def _codes(folder: str | Path, task: Task, tokenizers: Tokenizers) -> ShardSet:
-    """The shards, read as they are wanted."""
+    """The shards, read as they are wanted. ValueError if one of a small local set is missing or not of its size."""
     shards = ShardSet.open(folder)
     require_fingerprints(folder, shards.manifest, tokenizers)
+    if isinstance(folder, Path) and len(shards.manifest.shards) <= _MAX_CHECKED_SHARDS:
+        for shard in shards.manifest.shards:
+            check_size(folder, shard)
     for modality in ("text",) if task == "text" else SIDES[task]:
         if len(shards) and not any(modality in shard.num_codes for shard in shards.manifest.shards):
             raise ValueError(f"{folder} has no {modality} codes; encode the shards with that tokenizer")

@@ -120,6 +120,11 @@ class Mixture:
             )
         place.order = fingerprint
 
+    def plan_beginnings(self) -> None:
+        """Plan the first window of each source, so that indices that cannot be read are told of at once."""
+        for order in self._orders.values():
+            order.window(0)
+
     def epochs(self, cursor: Mapping[str, int]) -> dict[str, float]:
         """How often each source has been gone through, to within a window."""
         return {

@@ -285,12 +285,15 @@ def test_damaged_shards_are_refused(assert_refused, own_world, tmp_path, damage,
     assert_refused(*own_world.training(tmp_path / "run"), says=name.split(".")[0])
 
 
-def test_codes_that_are_not_what_was_written_are_refused(assert_refused, own_world, tmp_path):
+def test_codes_that_are_not_what_was_written_are_lost_by_name(command, own_world, tmp_path):
     path = own_world.data / "codes" / "digits" / "train" / "shard-000000.tar"
     content = bytearray(path.read_bytes())
     content[content.index(b"NUMPY") + 130] ^= 1
     path.write_bytes(bytes(content))
-    assert_refused(*own_world.training(tmp_path / "run"), says=("000000", path.name))
+    assert command(*own_world.training(tmp_path / "run"), "--set", "data.sources.text.weight=0.01").code == 0
+    events = [json.loads(line) for line in (tmp_path / "run" / "logs" / "rank0.jsonl").read_text().splitlines()]
+    lost = {(event["key"], event["shard"], event["reason"]) for event in events if event.get("event") == "lost"}
+    assert {shard for _, shard, _ in lost} == {path.name}
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=DAMAGE_NAMES)
