@@ -6,6 +6,7 @@ a `Measured` in JSON.
 
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -114,6 +115,8 @@ def main() -> None:
     measured = measure(peer, Path(folder), int(samples), float(seconds))
     sys.stdout.write(json.dumps(asdict(measured)) + "\n")
     sys.stdout.flush()
+    for process in multiprocessing.active_children():
+        process.kill()
     os._exit(0)  # workers end with it; some loaders take their time to say goodbye
 
 
