@@ -1,0 +1,1 @@
+"""Where a training step of a run spends time and memory on this hardware, and which settings spend least."""
