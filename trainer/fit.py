@@ -1,5 +1,6 @@
 """The one loop."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -49,9 +50,10 @@ def fit(
     chunks: this process's pieces of the model, one unless the pipeline is interleaved. facts: what scaling must know of
     the run. checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be
     resumed (model, tokenizers); ValueError, before anything is written, if it does not. note: is told of events that
-    are no steps, before the reporters are of the step that they belong to. A stop is honoured between steps, by all
-    ranks together, and leaves a checkpoint. Diverged, on every rank and with one text, if ranks differ in what must be
-    equal; ValueError likewise once more samples than `loader` allows could not be read.
+    are no steps, before the reporters are of the step that they belong to. A stop is honoured before a step begins, by
+    all ranks together, whether or not its data has come, and leaves a checkpoint of the last whole step. Diverged, on
+    every rank and with one text, if ranks differ in what must be equal; ValueError likewise once more samples than
+    `loader` allows could not be read.
     """
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
     state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
@@ -75,8 +77,20 @@ def fit(
         objective = agreement.listening(objective)
         stream = Stream(seed=config.seed)
         while state.tokens < config.total_tokens:
+            waiting = time.perf_counter()
+            arrived = loader.wait(state.cursor, scaling.sizes.at(state.tokens, state.batch), stop_requested)
+            waited_seconds = time.perf_counter() - waiting
+            if groups.any_rank(stop_requested() or not arrived):
+                break
             record = train_step(
-                state, config, scaling=scaling, data=loader, objective=objective, stream=stream, groups=groups
+                state,
+                config,
+                scaling=scaling,
+                data=loader,
+                objective=objective,
+                stream=stream,
+                groups=groups,
+                waited_seconds=waited_seconds,
             )
             record = replace(record, metrics=record.metrics | loader.describe(state.cursor))
             agreement.check(record, state)
@@ -85,8 +99,6 @@ def fit(
             for reporter in reporters:
                 reporter(record)
             budget.add(record)
-            if groups.any_rank(stop_requested()):
-                break
             if store is not None and state.tokens < config.total_tokens:
                 store.save_if_due(state)
         if store is not None:

@@ -22,13 +22,17 @@ def train_step(
     objective: Objective,
     stream: Stream,
     groups: Groups,
+    waited_seconds: float = 0.0,
 ) -> StepRecord:
-    """Take the next sequences, as many as are due, their gradient and an optimizer step; advances `state` in place."""
-    started = time.perf_counter()
+    """Take the next sequences, as many as are due, their gradient and an optimizer step; advances `state` in place.
+
+    waited_seconds: that have gone by in waiting for them before this call; they count as the step's.
+    """
+    beginning = time.perf_counter()
     size, values = scaling.sizes.at(state.tokens, state.batch), scaling.values
     rows, cursor = data.batch(state.cursor, size, groups.data_rank, groups.num_data_ranks)
     rows = rows.to(groups.device)
-    waited_seconds = time.perf_counter() - started
+    data_seconds = waited_seconds + time.perf_counter() - beginning
     measurement = scaling.cut(rows, config.micro_batch_per_dp_rank, groups, tokens=state.tokens)
     if measurement is None:
         metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
@@ -51,7 +55,7 @@ def train_step(
         scaling.noise.add(measurement, tokens=state.tokens + batch_tokens)
         metrics |= scaling.noise.metrics()
     state.tokens, state.step, state.cursor, state.batch = state.tokens + batch_tokens, state.step + 1, cursor, size
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - beginning + waited_seconds
     return StepRecord(
         step=state.step,
         tokens=state.tokens,
@@ -65,7 +69,7 @@ def train_step(
         metrics=metrics,
         samples=samples,
         lost_samples=lost_samples,
-        data_wait_fraction=waited_seconds / seconds,
+        data_wait_fraction=data_seconds / seconds,
     )
 
 

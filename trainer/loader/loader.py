@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, Self, cast, runtime_checkable
 from triptych.trainer.loader.config import LoaderConfig
 from triptych.trainer.loader.device import Arriving, copies_to
 from triptych.trainer.loader.losses import LOST, agreed, events
+from triptych.trainer.loader.waiting import Aside, Asked, GivenUp
 from triptych.trainer.loader.worker import PlannedData, Request
 from triptych.trainer.loader.workers import Workers
 from triptych.trainer.parallel.groups import Groups
@@ -46,6 +47,8 @@ class Loader:
         self._copies = copies_to(groups.device)
         self._workers: Workers | None = None
         self._ahead: _Ahead | None = None
+        self._aside = Aside()
+        self._ready: tuple[Request, Any, dict[str, int]] | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -60,16 +63,32 @@ class Loader:
     ) -> None:
         self._stack.close()
 
+    def wait(self, cursor: Mapping[str, int], size: int, give_up: Asked) -> bool:
+        """Have this rank's part of the batch ready for `batch`; False if `give_up` says so before it is, and then the
+        loader is of no more use. Not collective: a rank that waits keeps none from being asked whether to stop.
+        """
+        request = Request(dict(cursor), size, self._groups.data_rank, self._groups.num_data_ranks)
+        if self._is_ready(request):
+            return True
+        self._ahead = self._ready = None
+        try:
+            self._ready = (request, *self._made(request, give_up))
+        except GivenUp:
+            return False
+        return True
+
     def batch(self, cursor: Mapping[str, int], size: int, rank: int, num_ranks: int) -> tuple[Any, dict[str, int]]:
         """This rank's rows on its device, without what any rank that holds the same rows could not read, and the cursor
         after all of them. Collective over the ranks that hold the same rows.
         """
         request = Request(dict(cursor), size, rank, num_ranks)
         ahead, self._ahead = self._ahead, None
+        ready, self._ready = self._ready, None
         if self._copies is not None and ahead is not None and ahead.request == request:
             rows, lost, after = self._copies.end(ahead.arriving), ahead.events, ahead.after
         else:
-            rows, after = self._made(request)
+            made = ready[1:] if ready is not None and ready[0] == request else self._made(request, _never)
+            rows, after = made
             lost = events(rows)
             rows = rows.to(self._groups.device)
         for facts in lost:
@@ -82,8 +101,14 @@ class Loader:
         """Metrics of a place in the data; none if the data has nothing to say."""
         return self._data.describe(cursor) if isinstance(self._data, _Describing) else {}
 
-    def _made(self, request: Request) -> tuple[Any, dict[str, int]]:
-        return self._data.batch(*request) if self._workers is None else self._workers.take(request)
+    def _is_ready(self, request: Request) -> bool:
+        ready = self._ready is not None and self._ready[0] == request
+        return ready or (self._ahead is not None and self._ahead.request == request)
+
+    def _made(self, request: Request, give_up: Asked) -> tuple[Any, dict[str, int]]:
+        if self._workers is None:
+            return self._aside(lambda: self._data.batch(*request), give_up)
+        return self._workers.take(request, give_up)
 
     def _send_ahead(self, request: Request) -> None:
         """Begin to copy the batch that most likely comes next, if it is there already."""
@@ -94,3 +119,7 @@ class Loader:
         except (ValueError, OSError, RuntimeError):
             return  # it comes again when the step asks for this batch
         self._ahead = _Ahead(request, self._copies.begin(rows), events(rows), after)
+
+
+def _never() -> bool:
+    return False

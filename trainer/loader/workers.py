@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from triptych.trainer.loader.config import LoaderConfig
 from triptych.trainer.loader.slots import Slot
+from triptych.trainer.loader.waiting import POLL_SECONDS, Asked, GivenUp
 from triptych.trainer.loader.worker import Built, Failed, Free, PlannedData, Request, Start, worker_main
 
 LEAVING_SECONDS = 5.0
@@ -74,8 +75,8 @@ class Workers:
         """Of the worker processes."""
         return [pid for worker in self._workers if (pid := worker.process.pid) is not None]
 
-    def take(self, request: Request) -> tuple[Any, dict[str, int]]:
-        """The batch of this request and the cursor after it.
+    def take(self, request: Request, give_up: Asked = lambda: False) -> tuple[Any, dict[str, int]]:
+        """The batch of this request and the cursor after it; GivenUp once `give_up` says so and it has not come.
 
         ValueError or OSError with a worker's own text, if that is what making the batch raised, RuntimeError for any
         other error of a worker; ChildProcessError for a worker that died, TimeoutError for one that gives nothing.
@@ -83,12 +84,12 @@ class Workers:
         expected, self._expected = self._expected, None
         if request != expected:
             self._start(request)
-        built = self._next()
+        built = self._next(give_up)
         if built.request != request:
             # Planned otherwise than built. From here on it is begun with what was asked for, so it cannot differ.
             self._free(built)
             self._start(request)
-            built = self._next()
+            built = self._next(give_up)
         assert built.request == request, "a worker answers what was not asked"
         rows = self._at_turn.slots[built.slot].read(built.rows, pinned=self._pinned)
         self._free(built)
@@ -131,12 +132,12 @@ class Workers:
             with contextlib.suppress(OSError):
                 worker.connection.send(Start(self._generation, request, number, len(self._workers)))
 
-    def _next(self) -> Built:
+    def _next(self, give_up: Asked) -> Built:
         """The next batch of the present stream, from the worker whose turn it is."""
         number = self._number % len(self._workers)
         deadline = time.monotonic() + self._config.timeout_seconds
         while True:
-            message = self._receive(number, deadline)
+            message = self._receive(number, deadline, give_up)
             if isinstance(message, Failed) and message.generation in (0, self._generation):
                 raise _error_of(message, self._name(number))
             if isinstance(message, Built):
@@ -149,11 +150,14 @@ class Workers:
         with contextlib.suppress(OSError):  # a worker that has just died is named when it is asked for a batch
             self._at_turn.connection.send(Free(built.slot))
 
-    def _receive(self, number: int, deadline: float) -> Built | Failed:
+    def _receive(self, number: int, deadline: float, give_up: Asked) -> Built | Failed:
         worker = self._workers[number]
         try:
-            if worker.connection.poll(max(0.0, deadline - time.monotonic())):
-                return worker.connection.recv()
+            while (left := deadline - time.monotonic()) > 0 or worker.connection.poll():
+                if worker.connection.poll(max(0.0, min(left, POLL_SECONDS))):
+                    return worker.connection.recv()
+                if give_up():
+                    raise GivenUp
         except (EOFError, OSError):
             worker.process.join(LEAVING_SECONDS)
             code = worker.process.exitcode
