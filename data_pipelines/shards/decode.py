@@ -6,6 +6,8 @@ Shape legend: T samples of a recording, C channels.
 
 import io
 import json
+import math
+import re
 import struct
 import warnings
 import zlib
@@ -37,7 +39,10 @@ _JPEG_START = b"\xff\xd8\xff"
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "RGB", "RGBA", "CMYK"})
 _AUDIO_FORMATS = frozenset({"FLAC", "WAV", "WAVEX", "MP3", "OGG"})
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_MAX_SCANS = 100  # of a JPEG; encoders write a dozen, each may cost a pass over all pixels
 _MAX_CHANNELS = 8
+_MAX_AMPLITUDE = 100.0  # 40 decibels over full scale
 _MAX_FRAMES = 1 << 40  # libsndfile's word for an unknown number is larger
 _UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)  # of files that were written to a pipe
 
@@ -107,6 +112,8 @@ def decode_image(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.uint
     if width * height > config.max_pixels:
         detail = f"the image has {width} x {height} pixels, more than {config.max_pixels}"
         raise DamagedSample(key, "image too large", detail)
+    if kind == "JPEG" and _scans_exceed(data, _MAX_SCANS):
+        raise DamagedSample(key, "image", f"the JPEG has more than {_MAX_SCANS} scans")
     with _opened_image(key, kind, data) as image:
         if image.mode in _GREY_MODES | _COLOUR_MODES:
             return np.array(image.convert("L" if image.mode in _GREY_MODES else "RGB"))
@@ -144,6 +151,23 @@ def _webp_size(key: str, data: bytes) -> tuple[int, int]:
     raise DamagedSample(key, "image", "the WEBP is damaged (its first chunk has no size)")
 
 
+def _scans_exceed(data: bytes, most: int) -> bool:
+    """Whether a JPEG has more scans, by its markers (ITU-T T.81, B.1.1); pictures within its metadata do not count."""
+    if data.count(b"\xff\xda") <= most:
+        return False
+    number, position = 0, 0
+    while (found := _MARKER.search(data, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if marker == 0xD9:
+            return False
+        number += marker == 0xDA
+        if number > most:
+            return True
+        if marker >= 0xC0 and not 0xD0 <= marker <= 0xD8:  # the others stand alone
+            position += int.from_bytes(data[position : position + 2], "big")
+    return False
+
+
 def audio_seconds(key: str, data: bytes) -> float:
     """How long a recording is, from its header. DamagedSample if it is no FLAC, WAV, MP3 or Ogg."""
     with _opened_audio(key, data) as file:
@@ -154,18 +178,22 @@ def decode_audio(key: str, data: bytes, config: DecodeConfig) -> NDArray[np.floa
     """FLAC, WAV, MP3 or Ogg to float32 [samples] in about -1..1 at the config's rate, channels averaged.
 
     Another rate is brought to it by libsoxr. DamagedSample if it is none of these, damaged, empty, or longer than the
-    config allows.
+    config allows, or louder than any recording.
     """
     with _opened_audio(key, data) as file:
         kind, rate, num_frames = file.format, file.samplerate, file.frames
         if num_frames > config.max_audio_seconds * rate:
             raise DamagedSample(key, "audio too long", f"the recording is longer than {config.max_audio_seconds} s")
         # At once: the library seeks after every read, and an MP3's frames need those before them.
-        wave_T = file.read(num_frames, "float32", always_2d=True).mean(axis=1)
-    if len(wave_T) == 0 or len(wave_T) != num_frames:
-        raise DamagedSample(key, "audio", f"the {kind} ends after {len(wave_T)} of {num_frames} samples")
-    if not np.isfinite(wave_T).all():
-        raise DamagedSample(key, "audio", f"the {kind} has samples that are no numbers")
+        wave_TC = file.read(num_frames, "float32", always_2d=True)
+    if len(wave_TC) == 0 or len(wave_TC) != num_frames:
+        raise DamagedSample(key, "audio", f"the {kind} ends after {len(wave_TC)} of {num_frames} samples")
+    with np.errstate(invalid="ignore"):
+        loudest = max(float(wave_TC.max()), -float(wave_TC.min()))
+    if not loudest <= _MAX_AMPLITUDE:  # before the mean, which may overflow
+        what = f"of {loudest:.3g} times full scale" if math.isfinite(loudest) else "that are no numbers"
+        raise DamagedSample(key, "audio", f"the {kind} has samples {what}")
+    wave_T = wave_TC.mean(axis=1)
     if rate == config.sample_rate_hertz:
         return wave_T
     import soxr

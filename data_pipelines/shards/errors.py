@@ -2,19 +2,31 @@
 
 from dataclasses import dataclass
 
+_MAX_NAME = 120  # characters of a name that a file gives
+_MAX_DETAIL = 400
+
+
+def shown(text: str, max_characters: int = _MAX_NAME) -> str:
+    """Words of a file that need not be trusted, fit for a terminal and a log: one line of bounded length, in which what
+    cannot be printed is spelt as Python does.
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:max_characters])
+    return text if len(text) <= max_characters else f"{text[: max_characters - 2]}.."
+
 
 class DamagedSample(ValueError):
     """One sample is unusable; the set around it is fine, so a caller may count it and go on.
 
     key: of the sample. reason: a short category to count by ("checksum", "image", "image too large", "empty caption",
-    ...). detail: what is wrong, without the mend.
+    ...). detail: what is wrong, without the mend. Key and detail are held as they can be shown.
     """
 
     def __init__(self, key: str, reason: str, detail: str) -> None:
-        super().__init__(f"sample {key}: {detail}; replace it, or raise max_damaged to skip more of them")
-        self.key = key
+        self.key = shown(key)
         self.reason = reason
-        self.detail = detail
+        self.detail = shown(detail, _MAX_DETAIL)
+        super().__init__(f"sample {self.key}: {self.detail}; replace it, or raise max_damaged to skip more of them")
 
     def __reduce__(self) -> tuple[type["DamagedSample"], tuple[str, str, str]]:
         return DamagedSample, (self.key, self.reason, self.detail)

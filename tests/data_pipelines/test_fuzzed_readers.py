@@ -10,8 +10,8 @@ import pytest
 FUZZ = Path(__file__).parents[1] / "fuzz" / "fuzz_readers.py"
 NUM_CASES = 1500
 TARGETS = (
-    "txt", "json", "npy", "png", "jpeg", "webp", "flac", "wav", "ogg", "input jsonl", "input gz",
-    "set manifest.json", "set shard-000000.index.npy", "set shard-000001.tar",
+    "txt", "json", "npy", "png", "jpeg", "webp", "flac", "wav", "ogg", "mp3", "input tar", "input jsonl", "input gz",
+    "input parquet", "set manifest.json", "set shard-000000.index.npy", "set shard-000001.tar",
 )  # fmt: skip
 
 

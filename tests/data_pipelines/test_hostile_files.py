@@ -14,6 +14,7 @@ MEMBERS = {
     "png: iTXt of 256 MiB": "the PNG is damaged",
     "png: iCCP of 64 MiB": "the PNG is damaged",
     "jpeg: 60,000 x 60,000": "3600000000 pixels",
+    "jpeg: 200 scans": "more than 100 scans",
     "webp: 60,000 x 60,000": "60000 x 60000 pixels",
     "webp: 16,384 x 16,384 without loss": "16384 x 16384 pixels",
     "flac: 2^36 - 1 samples": "longer than 60.0 s",
@@ -70,18 +71,12 @@ def test_a_hostile_member_is_refused(outcomes, name, says):
     assert says in outcome["detail"]
 
 
-@pytest.mark.xfail(strict=True, reason="the decoder sets no bound on the scans of a progressive JPEG")
-def test_a_jpeg_of_hundreds_of_scans_is_refused(outcomes):
-    assert outcomes["jpeg: 200 scans"][0]["kind"] == "refused"
-
-
 @pytest.mark.parametrize(("name", "damaged"), TARS.items(), ids=TARS)
 def test_a_hostile_member_of_a_tar_is_left_out_alone(outcomes, name, damaged):
     (outcome,) = outcomes[f"input tar: {name}"]
     assert (outcome["kind"], outcome["detail"]) == ("decoded", f"[{damaged}]")
 
 
-@pytest.mark.xfail(strict=True, reason="such sizes reach the file's seek")
 @pytest.mark.parametrize("name", ["2^63 - 1 bytes", "pax size"])
 def test_a_member_of_a_tar_beyond_its_end_is_damaged(outcomes, name):
     (outcome,) = outcomes[f"input tar: {name}"]

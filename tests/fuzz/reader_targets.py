@@ -22,6 +22,7 @@ from triptych.data_pipelines.prepare.inputs.lines import read_json_lines
 from triptych.data_pipelines.prepare.inputs.samples import read_tar
 from triptych.data_pipelines.prepare.inputs.streams import open_stream
 from triptych.data_pipelines.prepare.inputs.tables import read_table, row_group_bytes
+from triptych.data_pipelines.prepare.quiet import quiet
 from triptych.data_pipelines.shards.codes import load_codes, load_labels, unpack_codes
 from triptych.data_pipelines.shards.decode import DecodeConfig, decode_json, decode_member
 from triptych.data_pipelines.shards.errors import DamagedSample
@@ -70,7 +71,8 @@ def _image(data):
 
 def _audio(data):
     def read():
-        wave = decode_member("k", "audio", data, CONFIG)
+        with quiet(data):
+            wave = decode_member("k", "audio", data, CONFIG)
         _require(wave.dtype == np.float32 and wave.ndim == 1, f"{wave.dtype} {wave.shape}")
         _require(0 < len(wave) <= CONFIG.max_audio_seconds * CONFIG.sample_rate_hertz, f"a recording of {wave.shape}")
         _require(bool(np.isfinite(wave).all()), "a recording that is not finite")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triptych.data_pipelines.prepare.inputs.entries import Pair
+from triptych.data_pipelines.prepare.quiet import quiet
 from triptych.data_pipelines.shards.decode import DecodeConfig, audio_seconds, image_size
 
 
@@ -60,7 +61,8 @@ def bad_audio_text(key: str, pair: Pair, config: AudioTextFilterConfig, decode: 
     reason = _bad_length("transcript", pair.caption, low, high)
     if reason is not None:
         return reason
-    seconds = audio_seconds(key, pair.media)
+    with quiet(pair.media):
+        seconds = audio_seconds(key, pair.media)
     if seconds > decode.max_audio_seconds:
         return "audio too long"
     return "audio too short" if seconds < config.min_seconds else None

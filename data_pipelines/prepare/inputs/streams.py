@@ -39,7 +39,10 @@ class Stream:
     def skip(self, size: int) -> bool:
         """Leave out some bytes; False if the end came before."""
         if not self.compressed:
-            return self._raw.seek(size, io.SEEK_CUR) <= self._size
+            if size > self._size - self._raw.tell():  # asked first: a tar may claim more than a seek can take
+                return False
+            self._raw.seek(size, io.SEEK_CUR)
+            return True
         while size and (data := self.reader.read(min(size, _BUFFER_BYTES))):
             size -= len(data)
         return size == 0

@@ -92,7 +92,7 @@ def _take(
 ) -> None:
     """Read a member into its sample, or note why not."""
     sample.num_members += 1
-    sample.num_bytes += header.num_bytes + _padded(header.size)
+    sample.num_bytes += header.num_bytes
     path, kind = PurePosixPath(header.name), header.kind
     if path.is_absolute() or ".." in path.parts:
         sample.refuse("tar path", f"member {header.name[:100]!r} names a place outside of the tar")
@@ -107,8 +107,10 @@ def _take(
     elif extension in wanted:
         sample.members[extension] = _read(stream, header.size)
         _pass_over(stream, -header.size % _BLOCK)
+        sample.num_bytes += _padded(header.size)
         return
     _pass_over(stream, _padded(header.size))
+    sample.num_bytes += _padded(header.size)  # not before: it is what a header claims
 
 
 def _next_header(stream: Stream) -> _Header | None:

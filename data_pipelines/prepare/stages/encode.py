@@ -18,6 +18,7 @@ from triptych.data_pipelines.prepare.filters.pairs import AudioTextFilterConfig,
 from triptych.data_pipelines.prepare.images import fit_image
 from triptych.data_pipelines.prepare.inputs.entries import MEDIA, Entry, Kind, Pair
 from triptych.data_pipelines.prepare.processes import Meter
+from triptych.data_pipelines.prepare.quiet import quiet
 from triptych.data_pipelines.prepare.stages.scan import Summary, read_part, write_summary
 from triptych.data_pipelines.prepare.work import PartJob, WorkFolder
 from triptych.data_pipelines.shards.atomic import atomic_folder, replace_file
@@ -126,7 +127,8 @@ class _Encoder:
             return {"text": entry.content}
         media = MEDIA[self._config.kind]
         assert isinstance(entry.content, Pair) and media is not None
-        raw = decode_member(entry.name, media, entry.content.media, self._config.decode)
+        with quiet(entry.content.media):
+            raw = decode_member(entry.name, media, entry.content.media, self._config.decode)
         if isinstance(self._config.filters, AudioTextFilterConfig) and is_silent(raw, self._config.filters):
             return "silence"
         if media == "image":

@@ -26,9 +26,10 @@ from triptych.data_pipelines.prepare.inputs.parts import read_piece
 from triptych.data_pipelines.prepare.processes import Meter
 from triptych.data_pipelines.prepare.work import PartJob, WorkFolder, require_unchanged
 from triptych.data_pipelines.shards.atomic import atomic_folder, write_file
-from triptych.data_pipelines.shards.errors import DamagedSample
+from triptych.data_pipelines.shards.errors import DamagedSample, shown
 
 _SUMMARY = "summary.json"
+_MAX_WHERE = 300  # characters
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,7 +51,7 @@ class Summary:
     def note_damaged(self, where: str, reason: str, max_named: int) -> None:
         self.damaged[reason] += 1
         if len(self.named) < max_named:
-            self.named.append((where, reason))
+            self.named.append((shown(where, _MAX_WHERE), reason))
 
 
 def read_part(job: PartJob, config: PrepareConfig) -> Iterator[tuple[str, Entry]]:
