@@ -21,6 +21,7 @@ from triptych.data_pipelines.vocabulary import MODALITIES, Modality, Task, Vocab
 from triptych.models.tokenizers.registry import load_tokenizer
 
 Tokenizers = Mapping[Modality, Tokenizer]
+Fingerprints = Mapping[Modality, str]
 _TOKENIZERS = "tokenizers"
 _MAX_CHECKED_SHARDS = 1000  # two looks each: milliseconds on a disk; of larger sets, shards are looked at when read
 
@@ -101,15 +102,23 @@ def require_vocabulary(vocabulary: Vocabulary, tokenizers: Tokenizers) -> None:
 
 
 def build_mixture(
-    config: TokenDataConfig, layout: SequenceLayout, tokenizers: Tokenizers, *, split: Split, seed: int, copies: int = 1
+    config: TokenDataConfig,
+    layout: SequenceLayout,
+    fingerprints: Fingerprints,
+    *,
+    split: Split,
+    seed: int,
+    copies: int = 1,
 ) -> Mixture:
-    """The mixture of a split. ValueError for manifests that are missing, damaged or of foreign tokenizers, and for an
-    empty source. Indices are read for the first rows of each source; other shards of large sets when they are wanted.
+    """The mixture of a split. fingerprints: of the tokenizers that the codes must be of.
+
+    ValueError for manifests that are missing, damaged or of foreign tokenizers, and for an empty source. Indices are
+    read for the first rows of each source; other shards of large sets when they are wanted.
     """
     row_length = config.row_length(layout.sequence_length)
     sources = {}
     for name, entry in config.sources.items():
-        codes = _codes(_set_folder(config, entry, split), entry.task, tokenizers)
+        codes = _codes(_set_folder(config, entry, split), entry.task, fingerprints)
         source = build_source(entry.task, codes, layout, row_length)
         sources[name] = WeightedSource(source=source, weight=entry.weight)
     mixture = Mixture(
@@ -137,10 +146,10 @@ def _set_folder(config: TokenDataConfig, entry: SourceConfig, split: Split) -> s
     return codes_folder(Path(config.folder)) / entry.shards / split
 
 
-def _codes(folder: str | Path, task: Task, tokenizers: Tokenizers) -> ShardSet:
+def _codes(folder: str | Path, task: Task, fingerprints: Fingerprints) -> ShardSet:
     """The shards, read as they are wanted. ValueError if one of a small local set is missing or not of its size."""
     shards = ShardSet.open(folder)
-    require_fingerprints(folder, shards.manifest, tokenizers)
+    require_fingerprints(folder, shards.manifest, fingerprints)
     if isinstance(folder, Path) and len(shards.manifest.shards) <= _MAX_CHECKED_SHARDS:
         for shard in shards.manifest.shards:
             check_size(folder, shard)

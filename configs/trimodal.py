@@ -17,6 +17,7 @@ from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
 from triptych.data_pipelines.stream.windows import PackingConfig
+from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
 from triptych.models.diffusion.sampling import MaskGit, ModalitySamplers, SamplerConfig
 from triptych.models.parameterization import BaseShape
@@ -137,7 +138,8 @@ class TrimodalRun:
         """
         require_vocabulary(self.model.vocabulary, tokenizers)
         copies = self._copies(split)
-        return build_mixture(self.data, self.layout, tokenizers, split=split, seed=self.fit.seed, copies=copies)
+        prints = fingerprints_of(tokenizers)
+        return build_mixture(self.data, self.layout, prints, split=split, seed=self.fit.seed, copies=copies)
 
     def _copies(self, split: Split) -> int:
         """How often each sequence comes, in a row."""
@@ -145,8 +147,7 @@ class TrimodalRun:
 
     def identity(self, tokenizers: Tokenizers) -> dict[str, Any]:
         """What a checkpoint must agree with: the model's shape and the tokenizers' fingerprints."""
-        prints = {modality: tokenizer.fingerprint for modality, tokenizer in tokenizers.items()}
-        return {"model": asdict(self.model), "tokenizers": prints}
+        return {"model": asdict(self.model), "tokenizers": fingerprints_of(tokenizers)}
 
 
 def trimodal_demo() -> TrimodalRun:

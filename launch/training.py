@@ -6,12 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 from triptych.configs.token_data import Tokenizers, build_mixture, load_tokenizers, require_vocabulary
 from triptych.configs.tree import to_yaml
 from triptych.configs.trimodal import TrimodalRun
+from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 from triptych.launch.run_directory import RunDirectory, commit
 from triptych.launch.signals import stop_requests
 from triptych.trainer.fit import Reporter, fit
@@ -81,17 +80,17 @@ def train(
 
 
 def training_data(run: TrimodalRun, tokenizers: Tokenizers) -> StreamData:
-    """The run's training split. Worker processes are sent fingerprints, by which they know the shards, in the place of
-    tokenizers, which may be large models. ValueError as `TrimodalRun.build_mixture`.
+    """The run's training split. Worker processes are sent the tokenizers' fingerprints, by which they know the shards.
+
+    ValueError as `TrimodalRun.build_mixture`.
     """
     require_vocabulary(run.model.vocabulary, tokenizers)
     copies = run.facts.rows_together
-    prints = {modality: SimpleNamespace(fingerprint=entry.fingerprint) for modality, entry in tokenizers.items()}
     build = partial(
         build_mixture,
         run.data,
         run.layout,
-        cast(Tokenizers, prints),
+        fingerprints_of(tokenizers),
         split="train",
         seed=run.fit.seed,
         copies=copies,

@@ -19,6 +19,7 @@ from triptych.data_pipelines.prepare.stages.join import PREPARATION, join
 from triptych.data_pipelines.prepare.stages.scan import ScanStage, read_summary
 from triptych.data_pipelines.prepare.work import Plan, WorkFolder, begin_work, inputs_digest, jobs
 from triptych.data_pipelines.shards.manifest import FILE_NAME, Manifest, read_manifest, require_fingerprints
+from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 
 StageName = Literal["scan", "deduplicate", "encode", "join"]
 STAGES: tuple[StageName, ...] = ("scan", "deduplicate", "encode", "join")
@@ -87,7 +88,7 @@ class Preparation:
         about = manifest.provenance.get(PREPARATION, {})
         if about.get("digest") != inputs_digest(find_files(self._inputs, self._config.kind), self._config):
             raise ValueError(f"{self._target} was made of other inputs or with other settings; {mend}")
-        require_fingerprints(self._target, manifest, self._load_tokenizers(self._config.kind, 0, 1))
+        require_fingerprints(self._target, manifest, fingerprints_of(self._load_tokenizers(self._config.kind, 0, 1)))
         return manifest
 
     def run(self, stage: StageName | None, share: Share, display: Display) -> Manifest | None:

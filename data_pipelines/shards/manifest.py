@@ -16,7 +16,6 @@ from triptych.data_pipelines.shards.errors import UnreadableShard
 from triptych.data_pipelines.storage.folder import Range
 from triptych.data_pipelines.storage.location import open_folder
 from triptych.data_pipelines.storage.retry import Clock, PatientFolder, RetryConfig, Unread
-from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.data_pipelines.vocabulary import Modality
 
 FILE_NAME = "manifest.json"
@@ -151,18 +150,20 @@ def _content(files: PatientFolder) -> bytes:
     return data
 
 
-def require_fingerprints(folder: str | Path, manifest: Manifest, tokenizers: Mapping[Modality, Tokenizer]) -> None:
-    """ValueError unless exactly these tokenizers made the codes of the folder; more than it needs may be given."""
+def require_fingerprints(folder: str | Path, manifest: Manifest, fingerprints: Mapping[Modality, str]) -> None:
+    """ValueError unless exactly the tokenizers of these fingerprints made the codes of the folder; more than it needs
+    may be given.
+    """
     for modality, record in manifest.tokenizers.items():
-        tokenizer = tokenizers.get(modality)
-        if tokenizer is None:
+        given = fingerprints.get(modality)
+        if given is None:
             raise ValueError(
                 f"{folder} holds {modality} codes but no {modality} tokenizer is given; give the one that made them"
             )
-        if tokenizer.fingerprint != record.fingerprint:
+        if given != record.fingerprint:
             raise ValueError(
                 f"{folder}: the {modality} codes are of tokenizer {record.fingerprint[:12]}, the one given is "
-                f"{tokenizer.fingerprint[:12]}; give the tokenizer that made them, or encode the shards again"
+                f"{given[:12]}; give the tokenizer that made them, or encode the shards again"
             )
 
 

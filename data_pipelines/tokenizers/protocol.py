@@ -1,6 +1,6 @@
 """What every tokenizer offers, whatever is behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -43,3 +43,8 @@ class Tokenizer(Protocol):
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote. ValueError, naming the file, if it is missing or damaged."""
         ...
+
+
+def fingerprints_of(tokenizers: Mapping[Modality, Tokenizer]) -> dict[Modality, str]:
+    """Of each tokenizer the fingerprint, which says as much about codes and weighs nothing."""
+    return {modality: tokenizer.fingerprint for modality, tokenizer in tokenizers.items()}

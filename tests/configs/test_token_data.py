@@ -11,6 +11,7 @@ from triptych.configs.token_data import SourceConfig, TokenDataConfig, build_mix
 from triptych.data_pipelines.shards.encode import encode_shards
 from triptych.data_pipelines.shards.writer import ShardConfig, ShardWriter
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
+from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 from triptych.data_pipelines.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(text=256, image=256, audio=16)
@@ -54,7 +55,7 @@ def folder(tmp_path_factory):
 def mixture(folder, tokenizers=TOKENIZERS, **tasks):
     sources = {name: SourceConfig(task=task, shards="digits") for name, task in tasks.items()}
     config = TokenDataConfig(folder=str(folder), regions=LAYOUT.regions, sources=sources)
-    return build_mixture(config, LAYOUT, tokenizers, split="train", seed=0)
+    return build_mixture(config, LAYOUT, fingerprints_of(tokenizers), split="train", seed=0)
 
 
 def test_captions_may_be_a_source_of_text(folder):
@@ -99,7 +100,7 @@ def test_a_missing_split_is_named(folder):
         folder=str(folder), regions=LAYOUT.regions, sources={"pairs": SourceConfig(task="t2i", shards="digits")}
     )
     with pytest.raises(ValueError, match=r"digits/validation/manifest\.json"):
-        build_mixture(config, LAYOUT, TOKENIZERS, split="validation", seed=0)
+        build_mixture(config, LAYOUT, fingerprints_of(TOKENIZERS), split="validation", seed=0)
 
 
 def test_another_vocabulary_is_named_with_the_setting():
@@ -118,5 +119,5 @@ def test_a_set_may_be_a_url(folder):
         sources={"pairs": SourceConfig(task="t2i", shards=f"file://{folder}/codes/digits")},
     )
     here = mixture(folder, pairs="t2i").batch({}, 8, 0, 1)[0]
-    there = build_mixture(config, LAYOUT, TOKENIZERS, split="train", seed=0).batch({}, 8, 0, 1)[0]
+    there = build_mixture(config, LAYOUT, fingerprints_of(TOKENIZERS), split="train", seed=0).batch({}, 8, 0, 1)[0]
     assert here.tokens_BS.equal(there.tokens_BS)

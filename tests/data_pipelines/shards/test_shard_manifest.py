@@ -13,6 +13,7 @@ from triptych.data_pipelines.shards.manifest import (
     require_fingerprints,
     write_manifest,
 )
+from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 
 
 def test_comes_back_as_it_was(tmp_path):
@@ -121,7 +122,7 @@ def _manifest_of(tmp_path, fingerprint):
 
 def test_same_fingerprints_pass(tmp_path):
     folder, manifest = _manifest_of(tmp_path, TOKENIZERS["text"].fingerprint)
-    assert require_fingerprints(folder, manifest, TOKENIZERS) is None
+    assert require_fingerprints(folder, manifest, fingerprints_of(TOKENIZERS)) is None
 
 
 def test_another_fingerprint(tmp_path):
@@ -129,10 +130,10 @@ def test_another_fingerprint(tmp_path):
     with pytest.raises(
         ValueError, match=r"/set: the text codes are of tokenizer 000000000000, the one given is \w{12};"
     ):
-        require_fingerprints(folder, manifest, TOKENIZERS)
+        require_fingerprints(folder, manifest, fingerprints_of(TOKENIZERS))
 
 
 def test_no_tokenizer_for_codes(tmp_path):
     folder, manifest = _manifest_of(tmp_path, TOKENIZERS["text"].fingerprint)
     with pytest.raises(ValueError, match=r"/set holds text codes but no text tokenizer is given"):
-        require_fingerprints(folder, manifest, {"image": TOKENIZERS["image"]})
+        require_fingerprints(folder, manifest, fingerprints_of({"image": TOKENIZERS["image"]}))
