@@ -27,6 +27,7 @@ from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.checkpoint.config import CheckpointConfig
 from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.loader.config import LoaderConfig
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.groups import Groups
@@ -283,5 +284,6 @@ def _large(name: str, *, layers: int, query_groups: int, batch: int, tokens: int
             learning_rate=LearningRateSchedule(warmup_tokens=warmup, final_fraction=0.1),
             engine=EngineConfig(precision="bf16"),
             checkpoint=CheckpointConfig(every_tokens=tokens // 200, keep_last=3),
+            loader=LoaderConfig(num_workers=2),
         ),
     )
