@@ -126,11 +126,8 @@ class Mixture:
             order.window(0)
 
     def epochs(self, cursor: Mapping[str, int]) -> dict[str, float]:
-        """How often each source has been gone through, to within a window."""
-        return {
-            name: (place.place >> ROW_BITS) / self._orders[name].windows_per_epoch
-            for name, place in places_of(cursor, self._sources).items()
-        }
+        """How often each source has been gone through, in windows, and within one in rows."""
+        return {name: self._orders[name].epochs(at.place) for name, at in places_of(cursor, self._sources).items()}
 
     def epoch_of(self, name: str) -> list[PlannedRow]:
         """All rows of a source's first epoch, in order: for evaluation, and to count."""

@@ -9,7 +9,7 @@ permutation of all of them. No memory grows with the data.
 import hashlib
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -83,6 +83,20 @@ class SourceOrder:
         sizes = (len(source), source.longest_piece, source.overhead, self._block, config.window_samples, row_length)
         self.fingerprint = _hash("order", seed, source.task, config.rows, *sizes, name) >> 1
         self.window = lru_cache(maxsize=4)(self._plan)
+
+    def epochs(self, place: int) -> float:
+        """How often the source has been gone through at a place. It grows with every row, and is a whole number at the
+        end of an epoch; within a window it takes the rows of the first for those of any, which is not planned for this.
+        """
+        number, rows = place >> ROW_BITS, place & ((1 << ROW_BITS) - 1)
+        epoch, within = divmod(number, self.windows_per_epoch)
+        if rows:
+            within += rows / max(self._usual_rows, rows + 1)
+        return epoch + within / self.windows_per_epoch
+
+    @cached_property
+    def _usual_rows(self) -> int:
+        return len(self.window(0))
 
     def _plan(self, number: int) -> Window:
         """Window `number`, counted on through the epochs. ValueError if it has more documents than can be numbered."""

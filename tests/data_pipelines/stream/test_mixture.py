@@ -85,6 +85,26 @@ def test_every_epoch_has_every_piece_of_a_source_once(name):
         assert {sample for sample, _ in of_epoch} == set(range(TASKS[name][1]))
 
 
+@pytest.mark.parametrize("window_samples", [12, 4096], ids=["windows", "one window"])
+def test_epochs_grow_with_every_row_and_are_whole_at_their_ends(window_samples):
+    data = mixture({"prose": 1.0}, packing=PackingConfig(window_samples=window_samples, block_samples=3))
+    num_rows, cursor, found = len(data.epoch_of("prose")), {}, [0.0]
+    while data.epochs(cursor)["prose"] < 2:
+        cursor = data.plan(cursor, 1)[1]
+        found.append(data.epochs(cursor)["prose"])
+    assert found == sorted(set(found))
+    assert found[num_rows] == 1.0
+    assert max(np.diff(found)) < 4 / num_rows
+
+
+def test_epochs_of_a_far_place_plan_the_first_window_alone():
+    codes = MadeUpCodes(10**6)
+    sources = {"prose": WeightedSource(source=source("text", codes), weight=1.0)}
+    data = Mixture(sources, seed=3, row_length=ROW_LENGTH, pad=1, packing=PackingConfig(block_samples=4096))
+    assert data.epochs({"prose": (100 << 24) + 7})["prose"] > 100 / 245
+    assert len(codes.blocks) == 1
+
+
 def test_epoch_of_is_the_first_epoch_as_the_run_sees_it():
     data = mixture({"prose": 1.0})
     planned = data.epoch_of("prose")
