@@ -1,0 +1,1 @@
+"""What a run will cost on a cluster before it is started: time, memory, the best layouts, failures, money."""

@@ -1,0 +1,1 @@
+"""Devices and the networks between them, with the source of each figure."""

@@ -1,0 +1,1 @@
+"""Throughput that others have published, and what the model says to it."""
