@@ -120,7 +120,7 @@ class ReadyWorkers:
     def is_ready(self, request):
         return True
 
-    def take(self, request):
+    def take(self, request, give_up=None):
         self.taken.append(request)
         if len(self.taken) == 3:
             raise ValueError("planted")
