@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Make, prepare, encode, verify and count shards.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, prepare, encode, verify, count shards; account for runs.", no_args_is_help=True)
 tokenizer_app = typer.Typer(help="Train tokenizers, or adopt pretrained ones.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -127,6 +127,59 @@ def sweep(
         num_processes=processes,
         reading=Reading(last_fraction=last_fraction, num_windows=windows),
         reference=reference,
+        command=shlex.join(["triptych", *sys.argv[1:]]),
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def profile(
+    run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_320m.")],
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, page and trace; a sweep goes on if it holds one.")] = Path(
+        "runs/profile"
+    ),
+    data: Annotated[
+        str, typer.Option(help="synthetic (the run's mix of sequences, drawn here), or real.")
+    ] = "synthetic",
+    micro_batches: Annotated[
+        int | None, typer.Option(help="Per step and data rank, instead of the run's batch.", show_default=False)
+    ] = None,
+    warmup: Annotated[int, typer.Option(help="Steps at the least before the clock runs; 0 does not wait.")] = 3,
+    steps: Annotated[int, typer.Option(help="Timed steps.")] = 20,
+    trace: Annotated[bool, typer.Option(help="Take a step under torch's profiler, and measure communication.")] = True,
+    checkpoint: Annotated[bool, typer.Option(help="Write a checkpoint, and remove it again.")] = True,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Profile many settings, and name the best.")] = False,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=VALUE,VALUE", help="With --sweep: values of a setting, not its own. Repeatable."),
+    ] = None,
+    world_size: Annotated[
+        int | None, typer.Option(help="With --sweep: processes of each point; a device each if not given.")
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(help="With --sweep: what a process may hold, instead of all that there is.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="With --sweep: longest that a point may take.")] = 15.0,
+    commit: Annotated[str | None, typer.Option(help="Of the code, where it runs outside its checkout.")] = None,
+) -> None:
+    """Measure tokens/s, MFU, memory and time by part of a run on this hardware, alone or under torchrun; or sweep."""
+    from triptych.launch.commands.profile import profile as command
+
+    code = command(
+        run,
+        settings or [],
+        out=out,
+        data=data,
+        num_micro_batches=micro_batches,
+        num_warmup=warmup,
+        num_steps=steps,
+        trace=trace,
+        checkpoint=checkpoint,
+        sweep={"grids": grid or [], "world_size": world_size, "memory_gib": memory_gib, "minutes": minutes}
+        if sweep
+        else None,
+        code=commit,
         command=shlex.join(["triptych", *sys.argv[1:]]),
     )
     raise typer.Exit(code)
@@ -283,6 +336,21 @@ def data_inspect(
     from triptych.launch.inspection.config import InspectionConfig
 
     command(folder, tokenizers, out, InspectionConfig(num_samples=num_samples, seed=seed))
+
+
+@data_app.command("account")
+def data_account(
+    run_dir: RunFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say where every document that a run planned has gone: planned = seen + lost, per source and epoch, from plan and
+    logs.
+
+    Exit code 1 if it does not add up.
+    """
+    from triptych.launch.commands.account import account as command
+
+    raise typer.Exit(command(run_dir, as_json=as_json))
 
 
 @tokenizer_app.command("train")

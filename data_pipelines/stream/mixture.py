@@ -125,6 +125,11 @@ class Mixture:
         for order in self._orders.values():
             order.window(0)
 
+    @property
+    def orders(self) -> Mapping[str, SourceOrder]:
+        """Of each source, by name."""
+        return self._orders
+
     def epochs(self, cursor: Mapping[str, int]) -> dict[str, float]:
         """How often each source has been gone through, in windows, and within one in rows."""
         return {name: self._orders[name].epochs(at.place) for name, at in places_of(cursor, self._sources).items()}
