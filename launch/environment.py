@@ -3,6 +3,8 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from triptych.trainer.parallel.placement import Placement
@@ -85,3 +87,40 @@ def environment_of_child(num_sharing: int) -> dict[str, str]:
         num_threads = min(num_threads, int(given))
     kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     return {**kept, "OMP_NUM_THREADS": str(num_threads)}
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class ArrayTask:
+    """Task `number`, from 0, of the `count` of a Slurm array."""
+
+    number: int
+    count: int
+
+
+def array_task() -> ArrayTask | None:
+    """This process's task of a Slurm array; None outside of one. ValueError if the variables are damaged."""
+    if "SLURM_ARRAY_TASK_ID" not in os.environ:
+        return None
+    try:
+        task, first, step = (
+            int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
+            for name, default in (("ID", ""), ("MIN", "0"), ("STEP", "1"))
+        )
+        return ArrayTask(number=(task - first) // step, count=int(os.environ["SLURM_ARRAY_TASK_COUNT"]))
+    except (ValueError, KeyError, ZeroDivisionError):
+        raise ValueError(
+            "SLURM_ARRAY_TASK_ID and _COUNT are damaged; say the part yourself (--part and --num-parts)"
+        ) from None
+
+
+@contextmanager
+def shared_cores(num_processes: int) -> Iterator[None]:
+    """Processes that start meanwhile share the cores: torch's threads, and those of the text tokenizer."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // max(1, num_processes)))
+    names = [name for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS") if num_processes > 1 and name not in os.environ]
+    os.environ.update(dict.fromkeys(names, threads))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)

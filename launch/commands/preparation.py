@@ -1,6 +1,5 @@
 """`triptych data prepare`."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from triptych.launch.environment import array_task, shared_cores
 from triptych.launch.report.numbers import duration, short
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def prepare(
     shortcuts = {"deduplication.near_duplicates": near_duplicates, "inputs.text_field": text_field}
     given = [f"{path}={value}" for path, value in shortcuts.items() if value is not None]
     config = _config(kind, [*given, *settings])
-    share = _share(named, processes, part, num_parts, os.environ)
+    share = _share(named, processes, part, num_parts)
     loader = LocalTokenizers(folder=tokenizers)
     preparation = Preparation(inputs, target, config, loader, work=work, max_damaged=max_damaged)
     display = PreparationDisplay()
     if preparation.finished() is not None:
         display.message(f"{target} is finished already, of the same inputs and settings; nothing to do")
         return
-    with _threads_per_process(processes):
+    with shared_cores(processes):
         manifest = preparation.run(named, share, display)
     if manifest is not None:
         _summarize(target, manifest, display)
@@ -170,37 +170,16 @@ def _config(kind: str, settings: Sequence[str]) -> "PrepareConfig":
     return config
 
 
-def _share(
-    stage: "StageName | None", processes: int, part: int | None, num_parts: int | None, environment: Mapping[str, str]
-) -> "Share":
+def _share(stage: "StageName | None", processes: int, part: int | None, num_parts: int | None) -> "Share":
     """This task's share of a stage: as given, else that of a task of a Slurm array."""
     from triptych.data_pipelines.prepare.preparation import Share
 
     if (part is None) != (num_parts is None):
         raise ValueError("--part and --num-parts go together; give both or none")
-    if part is None and stage in ("scan", "encode") and "SLURM_ARRAY_TASK_ID" in environment:
-        try:
-            number, first, step = (
-                int(environment.get(f"SLURM_ARRAY_TASK_{name}", default))
-                for name, default in (("ID", ""), ("MIN", "0"), ("STEP", "1"))
-            )
-            part, num_parts = (number - first) // step, int(environment["SLURM_ARRAY_TASK_COUNT"])
-        except (ValueError, KeyError, ZeroDivisionError):
-            raise ValueError("SLURM_ARRAY_TASK_ID and _COUNT are damaged; give --part and --num-parts") from None
+    task = array_task() if part is None and stage in ("scan", "encode") else None
+    if task is not None:
+        part, num_parts = task.number, task.count
     return Share(part=part or 0, num_parts=1 if num_parts is None else num_parts, num_processes=processes)
-
-
-@contextmanager
-def _threads_per_process(num_processes: int) -> Iterator[None]:
-    """Processes that start meanwhile share the cores: torch's threads, and those of the text tokenizer."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // max(1, num_processes)))
-    names = [name for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS") if num_processes > 1 and name not in os.environ]
-    os.environ.update(dict.fromkeys(names, threads))
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
 
 
 def _summarize(target: Path, manifest: "Manifest", display: PreparationDisplay) -> None:
