@@ -17,16 +17,25 @@ _PIECE = 16 * 2**20
 _THREADS = 2
 
 
-def write_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[Tensor]) -> StoredFile:
-    """Write a new safetensors file of fp32 tensors: names and shapes, and the tensors in the same order, which are
-    asked for one at a time. OSError if the disk refuses.
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+
+
+def write_tensors(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Iterable[Tensor],
+    dtype: torch.dtype = torch.float32,
+    about: Mapping[str, str] | None = None,
+) -> StoredFile:
+    """Write a new safetensors file of tensors in fp32 or bf16: names and shapes, and the tensors in the same order,
+    which are asked for one at a time. about: what the header says of the file. OSError if the disk refuses.
 
     safetensors' own writer needs all tensors at once, copied to bytes, and a second reading for the checksum; the
     format is eight bytes of header length, a JSON header, and the data (https://github.com/huggingface/safetensors).
     """
     sha256, num_bytes = hashlib.sha256(), 0
     with path.open("xb") as file:
-        for piece in _pieces(shapes, tensors):
+        for piece in _pieces(shapes, tensors, dtype, about):
             file.write(piece)
             sha256.update(piece)
             num_bytes += len(piece)
@@ -35,18 +44,24 @@ def write_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], tensors: It
     return StoredFile(sha256=sha256.hexdigest(), num_bytes=num_bytes)
 
 
-def _pieces(shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[Tensor]) -> Iterable[bytes | memoryview]:
-    header, end = {}, 0
+def _pieces(
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Iterable[Tensor],
+    dtype: torch.dtype,
+    about: Mapping[str, str] | None,
+) -> Iterable[bytes | memoryview]:
+    header: dict[str, object] = {} if about is None else {"__metadata__": dict(about)}
+    end = 0
     for name, shape in shapes.items():
-        begin, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (begin, end)}
+        begin, end = end, end + dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": (begin, end)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begins aligned
     yield len(text).to_bytes(8, "little") + text
     for tensor, shape in zip(tensors, shapes.values(), strict=True):
         assert tuple(tensor.shape) == shape
-        whole = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().view(-1)
-        data = whole.numpy().data.cast("B")
+        whole = tensor.detach().to(device="cpu", dtype=dtype).contiguous().view(-1)
+        data = whole.view(torch.uint8).numpy().data  # numpy has no bf16
         for begin in range(0, len(data), _PIECE):
             yield data[begin : begin + _PIECE]
 

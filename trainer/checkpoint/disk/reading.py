@@ -28,15 +28,37 @@ def read_part(folder: Path, part: str) -> dict[str, Tensor]:
 def iterate_part(folder: Path, part: str) -> Iterator[tuple[str, Tensor]]:
     """Yield (parameter name, whole fp32 tensor on the CPU), one parameter in memory at a time.
 
-    Every file of the part is verified before the first is given. `Damaged` if one is not as it was written; ValueError
-    if the checkpoint has no such part or another format.
+    Every file of the part is verified before the first is given. Errors as `StoredPart`.
     """
-    document = read_document(folder)
-    if part not in document.index:
-        raise ValueError(f"{folder} has no part {part!r}; choose one of {', '.join(document.index)}")
-    _require_sound(folder, document, document.files_of(part))
-    for name, stored in document.index[part].items():
-        yield name, _assemble(folder, stored)
+    stored = StoredPart(folder, part)
+    for name in stored.shapes:
+        yield name, stored.read(name)
+
+
+class StoredPart:
+    """A part of a checkpoint, whose parameters are read one at a time, by name.
+
+    Every file of the part is verified first. `Damaged` if one is not as it was written; ValueError if the checkpoint
+    has no such part or another format.
+    """
+
+    def __init__(self, folder: Path, part: str) -> None:
+        document = read_document(folder)
+        if part not in document.index:
+            raise ValueError(f"{folder} has no part {part!r}; choose one of {', '.join(document.index)}")
+        _require_sound(folder, document, document.files_of(part))
+        self._folder, self._tensors = folder, document.index[part]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the whole parameters, by name."""
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        """The whole parameter, fp32 on the CPU. Where it was written in one piece it is the mapped file: not to be
+        written to.
+        """
+        return _assemble(self._folder, self._tensors[name])
 
 
 def _require_sound(folder: Path, document: Document, names: set[str]) -> None:
@@ -46,6 +68,10 @@ def _require_sound(folder: Path, document: Document, names: set[str]) -> None:
 
 
 def _assemble(folder: Path, stored: StoredTensor) -> Tensor:
+    first = stored.boxes[0]
+    if first.sizes == stored.shape:
+        with safe_open(folder / first.file, framework="pt") as file:
+            return file.get_tensor(first.key)
     whole = torch.empty(stored.shape)
     for box in stored.boxes:
         window = tuple(slice(at, at + size) for at, size in zip(box.offsets, box.sizes, strict=True))
