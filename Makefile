@@ -13,7 +13,7 @@ BENCHMARKS := $(wildcard kernels/*/benchmark.py)
 
 # A GPU's figures are taken in $(VENV); where wheels have been carried, in an environment of them over PYTHON's own torch.
 BENCH_RUNS ?= trimodal_320m trimodal_3b
-BENCH_ARGS ?= --micro-batches 4 --trace
+BENCH_ARGS ?= --micro-batches 4
 BENCH_MINUTES ?= 5
 BENCH_OUT ?=
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -77,10 +77,10 @@ bench-gpu-kernels: $(BENCH_VENV)/.ready ## the GPU tests, then attention against
 	$(BENCH_VENV)/bin/python -P -m triptych.kernels.flash_sigmoid.benchmark --device cuda --minutes $(BENCH_MINUTES) \
 		--commit $(COMMIT) --out $$out && exit $$tests
 
-bench-gpu-steps: $(BENCH_VENV)/.ready ## time training steps of BENCH_RUNS with BENCH_ARGS, made-up data: trainer/results/
+bench-gpu-steps: $(BENCH_VENV)/.ready ## profile training steps of BENCH_RUNS with BENCH_ARGS, made-up data: trainer/results/
 	@for run in $(BENCH_RUNS); do \
-		$(BENCH_VENV)/bin/python -P -m triptych.launch.benchmark $$run $(BENCH_ARGS) --commit $(COMMIT) \
-			$(if $(BENCH_OUT),--out $(BENCH_OUT)) || exit 1; \
+		$(BENCH_VENV)/bin/python -P -m triptych.launch.profile $$run $(BENCH_ARGS) --commit $(COMMIT) \
+			--out $(or $(BENCH_OUT),trainer/results) || exit 1; \
 	done
 
 wheels: $(VENV)/.ready ## carry what a machine without network needs beside torch: .wheels/, for WHEELS_PYTHON

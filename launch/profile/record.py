@@ -163,6 +163,12 @@ class ProfileRecord:
         """The run that was profiled. ValueError if its settings are of another version of the code."""
         return from_mapping(TrimodalRun, self.settings, origin=f"profile of {self.run}")
 
+    @property
+    def steady_words(self) -> str:
+        """What there is to say of the steps before the timed ones."""
+        settled = "had settled" if self.steady else "had not settled"
+        return f"After {self.warmup_steps} steps, which {settled}"
+
     def write(self, path: Path) -> None:
         """As JSON, in one go."""
         replace_file(path, (json.dumps(to_mapping(self), indent=2) + "\n").encode())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triptych.launch.benchmark.trace import STEP, breakdown, kind_of
+from triptych.launch.profile.measure.trace import STEP, breakdown, kind_of
 
 
 def event(name, category, start, duration, thread=1):

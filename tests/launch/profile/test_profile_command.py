@@ -3,15 +3,15 @@
 import math
 
 import pytest
-import tiny_benchmark
+import tiny_profile
 import torch
 from torch import distributed
 
 from triptych.data_pipelines.batch import Role
 from triptych.data_pipelines.stream.cursor import places_of
 from triptych.data_pipelines.vocabulary import MODALITIES
-from triptych.launch.benchmark.__main__ import main
-from triptych.launch.benchmark.synthetic import synthetic_mixture
+from triptych.launch.profile.__main__ import main
+from triptych.launch.profile.measure.synthetic import synthetic_mixture
 from triptych.models.trimodal.flops import forward_flops, training_flops
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -21,13 +21,13 @@ BATCH = 8  # four micro-batches of two
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return tiny_benchmark.measured(tmp_path_factory.mktemp("benchmark"), trace=True)
+    return tiny_profile.measured(tmp_path_factory.mktemp("benchmark"), trace=True)
 
 
 def timed_batches(run):
     """Those of the timed steps, drawn again."""
     mixture, cursor, batches = synthetic_mixture(run), {}, []
-    for _ in range(1 + tiny_benchmark.NUM_STEPS):
+    for _ in range(1 + tiny_profile.NUM_STEPS):
         batch, cursor = mixture.batch(cursor, BATCH, 0, 1)
         batches.append(batch)
     return batches[1:]
@@ -39,18 +39,18 @@ def num_parameters(run):
 
 
 def test_tokens_are_the_positions_without_padding_of_the_timed_steps(found):
-    expected = sum(int((batch.roles_BS != Role.PADDING).sum()) for batch in timed_batches(tiny_benchmark.tiny_run()))
-    assert round(found["results"]["tokens_per_step"] * tiny_benchmark.NUM_STEPS) == expected
+    expected = sum(int((batch.roles_BS != Role.PADDING).sum()) for batch in timed_batches(tiny_profile.tiny_run()))
+    assert round(found["results"]["tokens_per_step"] * tiny_profile.NUM_STEPS) == expected
 
 
 def test_what_is_computed_has_all_positions_and_all_rows_of_the_heads(found):
-    got, run = found["results"], tiny_benchmark.tiny_run()
-    rows = {m: round(got["rows_per_step"][f"projected/{m}"] * tiny_benchmark.NUM_STEPS) for m in MODALITIES}
+    got, run = found["results"], tiny_profile.tiny_run()
+    rows = {m: round(got["rows_per_step"][f"projected/{m}"] * tiny_profile.NUM_STEPS) for m in MODALITIES}
     batches = timed_batches(run)
     lengths = [length for batch in batches for length in batch.lengths_BD.flatten().tolist()]
     assert min(batch.lengths_BD.shape[1] for batch in batches) > 1
-    positions = run.row_length * BATCH * tiny_benchmark.NUM_STEPS
-    operations = got["tflops_per_device"]["computed"] * 1e12 * got["step_seconds"]["mean"] * tiny_benchmark.NUM_STEPS
+    positions = run.row_length * BATCH * tiny_profile.NUM_STEPS
+    operations = got["tflops_per_device"]["computed"] * 1e12 * got["step_seconds"]["mean"] * tiny_profile.NUM_STEPS
     assert operations == pytest.approx(
         training_flops(forward_flops(run.model, lengths, rows, num_positions=positions)).total
     )
@@ -75,7 +75,7 @@ def test_the_parts_are_within_the_step(found):
 
 def test_every_step_trained(found):
     losses = found["results"]["losses"]
-    assert len(losses) == 1 + tiny_benchmark.NUM_STEPS and all(map(math.isfinite, losses)) and len(set(losses)) > 1
+    assert len(losses) == 1 + tiny_profile.NUM_STEPS and all(map(math.isfinite, losses)) and len(set(losses)) > 1
 
 
 def test_a_processor_without_a_known_peak_has_no_utilization(found):
@@ -88,7 +88,7 @@ def test_a_number_carries_what_it_belongs_to(found):
     assert found["hardware"]["device"] == "CPU" and found["hardware"]["num_devices"] == 1
     assert {"python", "torch", "deepspeed", "megatron-core"} <= set(found["versions"])
     assert found["shapes"] == {
-        "parameters": num_parameters(tiny_benchmark.tiny_run()),
+        "parameters": num_parameters(tiny_profile.tiny_run()),
         "row_length": 160,
         "sequence_length": 80,
         "micro_batch": 2,
@@ -105,7 +105,7 @@ def test_the_profile_holds_the_whole_step(found):
 
 
 def test_synthetic_sequences_have_the_shares_of_the_run():
-    run = tiny_benchmark.tiny_run()
+    run = tiny_profile.tiny_run()
     batch, cursor = synthetic_mixture(run).batch({}, 400, 0, 1)
     tokens = {name: place.tokens for name, place in places_of(cursor, list(run.data.sources)).items()}
     for name, entry in run.data.sources.items():
@@ -115,7 +115,7 @@ def test_synthetic_sequences_have_the_shares_of_the_run():
 
 def measured_on_two(folder, *settings):
     rank = distributed.get_rank()
-    return tiny_benchmark.measured(
+    return tiny_profile.measured(
         folder, *settings, placement=Placement(rank=rank, world_size=2, local_rank=rank), num_micro_batches=4
     )
 

@@ -4,7 +4,7 @@ import json
 
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
-from triptych.launch.benchmark.command import benchmark
+from triptych.launch.profile.command import benchmark
 from triptych.trainer.parallel.placement import Placement
 
 NAME = "trimodal_320m"
@@ -40,6 +40,6 @@ def measured(folder, *settings, placement=None, trace=False, num_micro_batches=4
         trace=trace,
         folder=folder,
         code="abc",
-        command="python -m triptych.launch.benchmark ...",
+        command="python -m triptych.launch.profile ...",
     )
     return json.loads(path.read_text()) if path.exists() else None

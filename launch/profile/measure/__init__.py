@@ -1,0 +1,1 @@
+"""Steps of a run that are timed: at full speed, by part, and under torch's profiler."""
