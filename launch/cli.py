@@ -53,6 +53,10 @@ def train(
     run_dir: Annotated[Path | None, typer.Option(help="Where the run goes; runs/RUN if not given.")] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run directory.")] = False,
+    resume_if_started: Annotated[
+        bool,
+        typer.Option("--resume-if-started", help="The same where there is one; else begin. For jobs that restart."),
+    ] = False,
     describe: Annotated[
         bool, typer.Option(help="Print settings, exact parameter counts, and what each process would hold; stop.")
     ] = False,
@@ -71,7 +75,7 @@ def train(
         run,
         run_dir,
         settings or [],
-        resume=resume,
+        going_on="if started" if resume_if_started else "always" if resume else "never",
         show="explanation" if explain else "description" if describe else None,
         world_size=world_size,
         command=_command_line(),
@@ -348,7 +352,7 @@ def data_account(
 
     Exit code 1 if it does not add up.
     """
-    from triptych.launch.commands.account import account as command
+    from triptych.launch.accounting.account import account as command
 
     raise typer.Exit(command(run_dir, as_json=as_json))
 
