@@ -1,5 +1,5 @@
-"""Bytes that one rank holds of a model under DeepSpeed: parameters, gradients and optimizer state. Activations are not
-counted.
+"""Bytes that one rank holds of a model under DeepSpeed: parameters, gradients and optimizer state, and what a step
+needs for a moment. Activations are the caller's to count.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS
 
 FP32, BF16 = 4, 2
 _PARTITION_ALIGNMENT = 2  # elements per rank, for NCCL
+_FLAT_REDUCTION_ELEMENTS = 500_000_000  # DeepSpeed 0.19.8, `engine.MEMORY_OPT_ALLREDUCE_SIZE`
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -18,16 +19,31 @@ class MemoryEstimate:
 
     buffers: where gradients are gathered before they are reduced. ZeRO-1 in fp32 keeps it until the step, ZeRO-2 during
     each backward pass; the CPU backs only the pages that are written.
+
+    reducing: besides all that, while a bucket of gradients is reduced, the last one of a backward pass under ZeRO-2, in
+    the step otherwise; no activations are left then. transient_gradients: of them, what a pass over the batch's first
+    micro-batch has yet to make, while its activations are there.
     """
 
     parameters: int
     gradients: int
     optimizer: int
     buffers: int
+    reducing: int = 0
+    transient_gradients: int = 0
 
     @property
     def total(self) -> int:
         return self.parameters + self.gradients + self.optimizer + self.buffers
+
+    def peak(self, activations: int, *, num_micro_batches: int) -> int:
+        """The most that is held at one time. activations: the most that the micro-batches of one rank keep at once.
+
+        Of several micro-batches, the last finds the gradients of the others there; with one alone, activations go as
+        gradients come.
+        """
+        passing = activations if num_micro_batches > 1 else max(0, activations - self.transient_gradients)
+        return self.total + max(passing, self.reducing)
 
 
 def memory_estimate(
@@ -43,12 +59,16 @@ def memory_estimate(
 
     Read in its sources and measured (`tests/trainer/parallel/test_memory.py`):
 
-    * no ZeRO, fp32: torch's own AdamW, nothing flattened.
+    * no ZeRO, fp32: torch's own AdamW, nothing flattened; fused, so that it takes no memory of its own.
     * ZeRO-1 and 2: a group is flattened and filled up to an even number of elements per rank. A rank's partition has an
       fp32 master copy, in fp32 as in bf16, and two moments.
     * Gradients are fp32: all of them under ZeRO-1, the partition under ZeRO-2, where a parameter that several
       partitions share is left whole on each in fp32. Not counted here: of every group, less than its two largest
       parameters, so up to the whole embedding and heads, which are groups of few parameters.
+    * Reducing: ZeRO-0 copies a bucket of gradients into one flat tensor, which ends after the parameter that fills it;
+      bf16 under ZeRO-1 the flat gradients of whole groups, as many as 500 million elements take, but none where a group
+      is alone; ZeRO-2 a bucket as it came, and again in fp32. ZeRO-1 in fp32 copies a bucket when that many gradients
+      are gone already. The optimizer's step needs less than any of these.
 
     ValueError for bf16 without ZeRO, which keeps no fp32 master copy.
     """
@@ -56,15 +76,41 @@ def memory_estimate(
     if zero_stage == 0:
         if precision == "bf16":
             raise ValueError("zero_stage=0 has no fp32 master weights for bf16; use 1 or 2")
-        return MemoryEstimate(parameters=FP32 * whole, gradients=FP32 * whole, optimizer=2 * FP32 * whole, buffers=0)
+        return MemoryEstimate(
+            parameters=FP32 * whole,
+            gradients=FP32 * whole,
+            optimizer=2 * FP32 * whole,
+            buffers=0,
+            reducing=FP32 * min(whole, bucket_elements),
+            transient_gradients=FP32 * whole,
+        )
     unit = _PARTITION_ALIGNMENT * data_ranks
-    flat = sum(-(-size // unit) * unit for size in group_sizes)
+    flat_sizes = [-(-size // unit) * unit for size in group_sizes]
+    flat = sum(flat_sizes)
     width = FP32 if precision == "fp32" else BF16
     # In bf16 ZeRO-1 is another class of DeepSpeed's: it accumulates in one flat buffer and reduces that in place.
     num_buckets = {(1, "fp32"): 1, (1, "bf16"): 0}.get((zero_stage, precision), 2)  # two where reduction overlaps
+    gradients = FP32 * flat // (data_ranks if zero_stage == 2 else 1)
     return MemoryEstimate(
         parameters=width * flat,
-        gradients=FP32 * flat // (data_ranks if zero_stage == 2 else 1),
+        gradients=gradients,
         optimizer=3 * FP32 * flat // data_ranks,
         buffers=num_buckets * width * bucket_elements,
+        reducing=_reducing(flat_sizes, zero_stage, width, bucket_elements),
+        transient_gradients=0 if (zero_stage, precision) == (1, "bf16") else gradients,
     )
+
+
+def _reducing(flat_sizes: Sequence[int], zero_stage: int, width: int, bucket_elements: int) -> int:
+    """Bytes that ZeRO takes to reduce gradients."""
+    if zero_stage == 2:
+        copied = min(sum(flat_sizes), bucket_elements)
+        return copied * (width if width == FP32 else width + FP32)
+    if width == FP32:
+        return 0
+    together: list[list[int]] = [[]]
+    for size in flat_sizes:
+        if sum(together[-1]) > _FLAT_REDUCTION_ELEMENTS:
+            together.append([])
+        together[-1].append(size)
+    return max((FP32 * sum(sizes) for sizes in together if len(sizes) > 1), default=0)

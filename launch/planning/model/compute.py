@@ -105,7 +105,7 @@ class Compute:
         fp8 = low and self._work.precision == "fp8" and device.peak_fp8_tflops
         peak = device.peak_fp8_tflops * 1e12 * assumed.fp8_efficiency if fp8 else device.peak
         if self._work.precision == "fp32":
-            peak /= 2  # TF32's matrix units run at half of bf16's rate on every device of the table
+            peak /= 15  # torch does not use TF32 unless told; data sheets have 19.5 of 312 and 67 of 989 TFLOP/s
         waste = 1 + assumed.matmul_half_size * (1 / m + 1 / n + 1 / k)
         computing = 2 * m * n * k * waste / (peak * assumed.matmul_efficiency)
         return max(computing, self._memory((m * n + m * k + n * k) * self._work.width))
@@ -142,11 +142,11 @@ class Compute:
 
     def _fused(self, operations: float) -> float:
         """A causal mask leaves out half of the blocks. Heads of 64 reach 0.84 of what heads of 128 do (read off figure
-        4 of FlashAttention-2, arXiv 2307.08691). fp32 has no matrix units here: an eighth, a guess.
+        4 of FlashAttention-2, arXiv 2307.08691). fp32 has no matrix units.
         """
         half = 0.5 if self._work.rows.causal else 1.0
         share = self._assumed.attention_efficiency * min(1.0, self._work.shape.head_dim / 128) ** 0.25
-        peak = self._device.peak / (8 if self._work.precision == "fp32" else 1)
+        peak = self._device.peak / (15 if self._work.precision == "fp32" else 1)
         return half * operations / (peak * share)
 
     def _scores(self, operations: float, passes: float) -> float:

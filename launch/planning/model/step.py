@@ -165,8 +165,8 @@ def _data_seconds(work: Workload, slowest: _Stage, held: float, device: Device, 
     """Messages of the data-parallel group that computing does not hide.
 
     ZeRO-3 gathers parameters for both passes of every micro-batch and scatters gradients of each. The others reduce
-    once in a step, which hides behind the last micro-batch's backward pass, two thirds of it, if at all; with ZeRO the
-    new parameters are gathered.
+    once in a step, which hides, with gathering the new parameters, behind one micro-batch, if at all: gradients behind
+    the last one's backward pass, parameters behind the first one's forward pass. Or after every micro-batch.
     """
     layout, network = work.layout, assumptions.interconnect(device)
     ranks, stride = layout.data, layout.tensor
@@ -183,6 +183,9 @@ def _data_seconds(work: Workload, slowest: _Stage, held: float, device: Device, 
     gathered = weights if layout.zero_stage else 0.0
     if not work.overlapped:
         return gradients + gathered
+    if work.each_micro_batch:
+        computing = work.num_micro_batches * slowest.total
+        return gathered + _exposed(work.num_micro_batches * gradients, computing, assumptions.data_overlap)
     return _exposed(gradients + gathered, slowest.total, assumptions.data_overlap)
 
 

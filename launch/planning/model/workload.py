@@ -13,17 +13,22 @@ them; "full", all but each layer's input.
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Head:
-    """A read-out of `columns` ids on `share` of all positions; `masked`: the part of these that counts as asked for."""
+    """A read-out of `columns` ids on `share` of all positions, on average; `masked`: the part of these that counts as
+    asked for; `most`: the share in the fullest micro-batch.
+    """
 
     columns: int
     share: float = 1.0
     masked: float = 1.0
+    most: float = 1.0
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Shape:
     """A transformer. gated: three matrices in the FFN (SwiGLU), else two. embedding_rows: rows of the token embedding.
-    tied: the head is the embedding. rotary, qk_norm, dropout: whether there is any. head_dim: of one attention head.
+    tied: the head is the embedding. rotary, qk_norm, post_norm (on attention's output), layer_scale, dropout: whether
+    there is any; learned_positions: rows of an embedding of positions. softmax: whether attention's rows are
+    normalised. head_dim: of one attention head.
     """
 
     num_layers: int
@@ -37,7 +42,11 @@ class Shape:
     tied: bool = False
     rotary: bool = True
     qk_norm: bool = False
+    post_norm: bool = False
+    layer_scale: bool = False
     dropout: bool = False
+    learned_positions: int = 0
+    softmax: bool = True
 
     @property
     def head_dim(self) -> int:
@@ -55,14 +64,21 @@ class Shape:
         return attention + (3 if self.gated else 2) * self.hidden_size * self.ffn_hidden_size
 
     @property
+    def layer_vectors(self) -> int:
+        """Gains of a layer's norms and residual branches; they are whole on every tensor-parallel rank."""
+        along_hidden = 2 + (1 if self.post_norm else 0) + (2 if self.layer_scale else 0)
+        return along_hidden * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
+
+    @property
     def head_parameters(self) -> int:
         return sum(self.hidden_size * head.columns for head in self.heads)
 
     @property
     def parameters(self) -> int:
-        """Of matrices and the embedding."""
+        """All of them; biases are left out."""
         ends = self.embedding_rows * self.hidden_size + (0 if self.tied else self.head_parameters)
-        return self.num_layers * self.layer_parameters + ends
+        ends += (self.learned_positions + 1) * self.hidden_size  # and the last norm's gains
+        return self.num_layers * (self.layer_parameters + self.layer_vectors) + ends
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -121,6 +137,7 @@ class Workload:
     attention: Literal["fused", "scores"] = "fused"
     gradient_bytes: int = 4
     reduction: Literal["all_reduce", "reduce_scatter"] = "reduce_scatter"
+    each_micro_batch: bool = False
     overlapped: bool = True
 
     @property
