@@ -14,13 +14,17 @@ from triptych.trainer.averages.averages import ModelAverages
 from triptych.trainer.checkpoint.store import CheckpointStore
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.health.config import HealthConfig
+from triptych.trainer.health.judge import StepJudge
+from triptych.trainer.health.policy import HealthPolicy, Unhealthy
 from triptych.trainer.loader.loader import Loader, Note
 from triptych.trainer.loader.losses import LossBudget
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.agreement.agreement import Agreement
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.parallel.watch.stragglers import Stragglers
 from triptych.trainer.scaling.config import RunFacts
-from triptych.trainer.scaling.scaling import scaling_of
+from triptych.trainer.scaling.scaling import Scaling, scaling_of
 from triptych.trainer.seams import AfterStep, Data, Objective
 from triptych.trainer.state import TrainState
 from triptych.trainer.step import train_step
@@ -53,27 +57,26 @@ def fit(
     are no steps, before the reporters are of the step that they belong to. A stop is honoured before a step begins, by
     all ranks together, whether or not its data has come, and leaves a checkpoint of the last whole step. Diverged, on
     every rank and with one text, if ranks differ in what must be equal; ValueError likewise once more samples than
-    `loader` allows could not be read.
+    `loader` allows could not be read, or (Unhealthy) where `health` stops.
     """
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
-    state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
-    averages = ModelAverages(config.averages, state)
-    state.carried |= averages.carried
-    state.carried["loss_divisor"] = state.engine.divisor
-    if scaling.noise is not None:
-        state.carried["noise_scale"] = scaling.noise
-    budget = LossBudget(config.loader)
-    state.carried["lost_samples"] = budget
+    state, averages = _start(config, chunks, groups, scaling)
+    budget, health = LossBudget(config.loader), HealthPolicy(config.health)
+    state.carried |= {"lost_samples": budget, "health": health}
+
+    def note_here(event: str, facts: Mapping[str, Any]) -> None:
+        note(event, {"step": state.step + 1, **facts})
+
     with ExitStack() as stack:
-        loader = stack.enter_context(
-            Loader(data, config.loader, groups, lambda event, facts: note(event, {"step": state.step + 1, **facts}))
-        )
+        loader = stack.enter_context(Loader(data, config.loader, groups, note_here))
         store = None
         if checkpoints is not None:
             store = stack.enter_context(CheckpointStore(checkpoints, config.checkpoint, groups, identity))
             if resume:
                 store.load_newest(state)
         agreement = Agreement(config.watch, groups)
+        stragglers = Stragglers(config.watch.straggler_factor, config.watch.straggler_steps, groups.layout.pipeline)
+        judge = StepJudge(health, agreement, stragglers, note_here, speaks=groups.is_first)
         objective = agreement.listening(objective)
         stream = Stream(seed=config.seed)
         while state.tokens < config.total_tokens:
@@ -90,17 +93,52 @@ def fit(
                 objective=objective,
                 stream=stream,
                 groups=groups,
+                judge=judge,
                 waited_seconds=waited_seconds,
             )
             record = replace(record, metrics=record.metrics | loader.describe(state.cursor))
-            agreement.check(record, state)
-            for hook in (averages, *after_step):
-                hook(state)
+            agreement.check_parameters(state)
+            if record.is_updated:
+                for hook in (averages, *after_step):
+                    hook(state)
             for reporter in reporters:
                 reporter(record)
             budget.add(record)
+            _treat(judge, state, store, config.health, health)
             if store is not None and state.tokens < config.total_tokens:
                 store.save_if_due(state)
         if store is not None:
             store.save(state)
     return state
+
+
+def _start(
+    config: FitConfig, chunks: Sequence[nn.Module], groups: Groups, scaling: Scaling
+) -> tuple[TrainState, ModelAverages]:
+    """The state before the first step, and the averages of its weights."""
+    state = TrainState(engine=Engine(chunks, config.engine, groups, scaling.values.kind_groups))
+    averages = ModelAverages(config.averages, state)
+    state.carried |= averages.carried
+    state.carried["loss_divisor"] = state.engine.divisor
+    if scaling.noise is not None:
+        state.carried["noise_scale"] = scaling.noise
+    return state, averages
+
+
+def _treat(
+    judge: StepJudge, state: TrainState, store: CheckpointStore | None, config: HealthConfig, health: HealthPolicy
+) -> None:
+    """Go back to a checkpoint if that is the remedy for the last step. Unhealthy if the run is to stop."""
+    trouble = judge.trouble
+    if trouble is None or trouble.remedy in ("note", "skip"):
+        return
+    if trouble.remedy == "stop" or store is None:
+        raise Unhealthy(
+            f"{trouble.text}; see the batch's samples in the logs, then lower the learning rate, or choose another "
+            f"fit.health.{trouble.kind}"
+        )
+    cursor, rollbacks = state.cursor, health.rollbacks
+    store.go_back(state, config.rollback_checkpoints)
+    health.keep_rollbacks(rollbacks)
+    if config.after_rollback == "pass_over":
+        state.cursor = cursor

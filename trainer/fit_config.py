@@ -6,6 +6,7 @@ from triptych.models.trimodal.execution import Recompute
 from triptych.trainer.averages.config import AverageConfig, require_distinct
 from triptych.trainer.checkpoint.config import CheckpointConfig
 from triptych.trainer.engine.config import EngineConfig
+from triptych.trainer.health.config import HealthConfig
 from triptych.trainer.loader.config import LoaderConfig
 from triptych.trainer.optimizer import AdamWConfig
 from triptych.trainer.parallel.layout import ParallelLayout
@@ -25,8 +26,8 @@ class FitConfig:
 
     parallel: how the model is split over processes. recompute: activations that are made again in the backward pass
     rather than kept. loader: how batches are made ready. noise_scale: how often the gradient's noise is measured; None
-    is never. averages: of the weights, any number. watch: of many processes. ValueError for settings that do not go
-    together.
+    is never. averages: of the weights, any number. health: what is done about steps that are not as they should be.
+    watch: of the processes. ValueError for settings that do not go together.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class FitConfig:
     noise_scale: NoiseScaleConfig | None = None
     averages: tuple[AverageConfig, ...] = ()
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,11 @@ class FitConfig:
         if min(self.logical_batch, self.micro_batch_per_dp_rank) < 1:
             raise ValueError("logical_batch and micro_batch_per_dp_rank must be 1 or more; raise them")
         require_distinct(self.averages)
+        if self.health.rolls_back and not self.checkpoint.every_tokens:
+            raise ValueError(
+                "fit.health goes back to checkpoints (roll_back), and fit.checkpoint.every_tokens=0 writes none on the "
+                "way; set it, or choose skip or stop"
+            )
         if isinstance(self.physical_batch, int) and self.physical_batch < 1:
             raise ValueError(f"physical_batch is {self.physical_batch}; set it to 1 or more")
         if self.noise_scale is not None and self.engine.zero_stage == 2:

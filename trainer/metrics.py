@@ -46,7 +46,9 @@ class StepRecord:
     """What one step reports. `tokens` counts from the start of the run; `seconds` is the step's wall-clock time. batch:
     sequences; kappa: updates at the logical batch that it stands for. learning_rate: before the factors of any kind of
     parameter. samples: documents of the batch, copies of a row counted once; lost_samples: those that could not be
-    read. data_wait_fraction: of the step's seconds, those that this rank waited for its rows.
+    read. data_wait_fraction: of the step's seconds, those that this rank waited for its rows. busy_seconds: those in
+    which it waited for its rows or went through the model, not for other ranks' gradients. is_updated: whether the
+    optimizer stepped.
     """
 
     step: int
@@ -62,6 +64,8 @@ class StepRecord:
     samples: int = 0
     lost_samples: int = 0
     data_wait_fraction: float = 0.0
+    busy_seconds: float = 0.0
+    is_updated: bool = True
 
     @property
     def tokens_per_second(self) -> float:

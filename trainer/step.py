@@ -1,16 +1,39 @@
 """One step of training."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from triptych.kernels.philox import Stream
 from triptych.trainer.fit_config import FitConfig
+from triptych.trainer.health.policy import Trouble
 from triptych.trainer.loader.losses import counts
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.scaling.scaling import Scaling
 from triptych.trainer.seams import Data, Objective, Rows
 from triptych.trainer.state import TrainState
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Standing:
+    """Where a step stands once its gradient is known, and nothing is written yet. step, tokens, cursor: after it. rows:
+    this rank's. busy_seconds: for which this rank waited for them or went through the model.
+    """
+
+    step: int
+    tokens: int
+    cursor: Mapping[str, int]
+    loss: float | None
+    gradient_norm: float
+    rows: Rows
+    busy_seconds: float
+
+
+Judge = Callable[[Standing], Trouble | None]
+"""What is wrong with a step; called once in each, on all ranks, which must all find the same."""
 
 
 def train_step(
@@ -22,11 +45,13 @@ def train_step(
     objective: Objective,
     stream: Stream,
     groups: Groups,
+    judge: Judge = lambda standing: None,
     waited_seconds: float = 0.0,
 ) -> StepRecord:
     """Take the next sequences, as many as are due, their gradient and an optimizer step; advances `state` in place.
 
-    waited_seconds: that have gone by in waiting for them before this call; they count as the step's.
+    judge: may leave the optimizer step out; then nothing moves but the clock and the place in the data.
+    waited_seconds: that have gone by in waiting for the data before this call; they count as the step's.
     """
     beginning = time.perf_counter()
     size, values = scaling.sizes.at(state.tokens, state.batch), scaling.values
@@ -34,31 +59,42 @@ def train_step(
     rows = rows.to(groups.device)
     data_seconds = waited_seconds + time.perf_counter() - beginning
     measurement = scaling.cut(rows, config.micro_batch_per_dp_rank, groups, tokens=state.tokens)
-    if measurement is None:
-        metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
-    else:
-        parts, halves = measurement.micro_batches, measurement.halves
-        metrics = state.engine.forward_backward(parts, objective, stream, halves)
+    parts = micro_batches(rows, config.micro_batch_per_dp_rank) if measurement is None else measurement.micro_batches
+    halves = None if measurement is None else measurement.halves
+    metrics = state.engine.forward_backward(parts, objective, stream, halves)
     batch_tokens, samples, lost_samples = groups.sum_over_data(counts(rows)).tolist()
+    tokens, step, is_updated = state.tokens + batch_tokens, state.step + 1, False
+
+    def permit(norm: float) -> bool:
+        nonlocal is_updated
+        busy_seconds = data_seconds + state.engine.busy_seconds
+        numbers: dict[str, Any] = {"loss": metrics.get("loss"), "gradient_norm": norm, "busy_seconds": busy_seconds}
+        trouble = judge(Standing(step=step, tokens=tokens, cursor=cursor, rows=rows, **numbers))
+        is_updated = math.isfinite(norm) and (trouble is None or trouble.takes_update)
+        return is_updated
+
     # In the middle of the batch, so that the mean of the schedule over the run does not depend on how it is cut.
     schedule = config.learning_rate.factor(state.tokens + batch_tokens / 2, config.total_tokens)
     kappa = values.kappa(size)
-    state.logical_updates += kappa
-    if state.batch is not None and state.batch != size:
-        state.engine.scale_second_moments(values.second_moment_factor(state.batch, size))
+    changed = state.batch is not None and state.batch != size
     gradient_norm = state.engine.step(
         values.step_values(size, schedule),
         clipping=values.clipping(config.engine.gradient_clipping, size),
-        num_updates=state.logical_updates / kappa,
+        num_updates=(state.logical_updates + kappa) / kappa,
+        second_moment_factor=values.second_moment_factor(state.batch or size, size) if changed else 1.0,
+        permit=permit,
     )
+    if is_updated:
+        state.logical_updates, state.batch = state.logical_updates + kappa, size
     if measurement is not None and scaling.noise is not None:
-        scaling.noise.add(measurement, tokens=state.tokens + batch_tokens)
+        if is_updated:
+            scaling.noise.add(measurement, tokens=tokens)
         metrics |= scaling.noise.metrics()
-    state.tokens, state.step, state.cursor, state.batch = state.tokens + batch_tokens, state.step + 1, cursor, size
+    state.tokens, state.step, state.cursor = tokens, step, cursor
     seconds = time.perf_counter() - beginning + waited_seconds
     return StepRecord(
-        step=state.step,
-        tokens=state.tokens,
+        step=step,
+        tokens=tokens,
         total_tokens=config.total_tokens,
         batch_tokens=batch_tokens,
         batch=size,
@@ -70,6 +106,8 @@ def train_step(
         samples=samples,
         lost_samples=lost_samples,
         data_wait_fraction=data_seconds / seconds,
+        busy_seconds=data_seconds + state.engine.busy_seconds,
+        is_updated=is_updated,
     )
 
 

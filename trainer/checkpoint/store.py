@@ -103,7 +103,22 @@ class CheckpointStore:
         left, or if the newest is of another format, identity or model.
         """
         self.wait()
-        folder, document = self._find_newest()
+        self._load(state, self._ranks.from_first(lambda: checkpoint_folders(self._folder)))
+
+    def go_back(self, state: TrainState, number: int) -> Path:
+        """Put the `number`-th newest checkpoint into the state, or the oldest there is, and drop later ones: what led
+        to them is not to be gone on from. Returns its folder. ValueError as `load_newest`.
+        """
+        self.wait()
+        folders = self._ranks.from_first(lambda: checkpoint_folders(self._folder))
+        chosen = self._load(state, folders[: max(1, len(folders) - number + 1)])
+        later = folders[folders.index(chosen) + 1 :]
+        self._ranks.from_first(lambda: [drop_folder(path) for path in later])
+        return chosen
+
+    def _load(self, state: TrainState, folders: list[Path]) -> Path:
+        """Put the newest sound one of these folders into the state; returns it."""
+        folder, document = self._find_newest(folders)
         held = _parts(state, state.carried.keys() & document.header.carried.keys())
         modules = {"weights": state.engine.module_weights()}
         for parts in (held, modules):
@@ -119,6 +134,7 @@ class CheckpointStore:
         if self._ranks.is_first:
             for line in _differences(folder, document.header.carried, state.carried):
                 self._warn(line)
+        return folder
 
     def wait(self) -> None:
         """Return when no save is under way; raise what went wrong with the last one."""
@@ -162,8 +178,7 @@ class CheckpointStore:
         for path in to_drop(found, keep_last=self._config.keep_last, keep_every_tokens=self._config.keep_every_tokens):
             drop_folder(path)
 
-    def _find_newest(self) -> tuple[Path, Document]:
-        folders = self._ranks.from_first(lambda: checkpoint_folders(self._folder))
+    def _find_newest(self, folders: list[Path]) -> tuple[Path, Document]:
         again = f"remove {self._folder.parent} and start again"
         if not folders:
             raise ValueError(f"{self._folder} holds no checkpoint to resume from; {again}")

@@ -1,5 +1,6 @@
 """The engine: gradients of a batch, one optimizer step, and the state that a checkpoint holds."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,9 +18,11 @@ from triptych.trainer.checkpoint.shards import Held, State
 from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS, EngineConfig, deepspeed_settings
 from triptych.trainer.engine.divisor import LossDivisor
 from triptych.trainer.engine.gradients import clip_gradients, sum_norms_alike
+from triptych.trainer.engine.guard import Permit, UpdateGuard
 from triptych.trainer.engine.halves import Gradient, GradientHalves
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule, Prepared
+from triptych.trainer.engine.stopwatch import Stopwatch
 from triptych.trainer.metrics import MetricAccumulator
 from triptych.trainer.optimizer import MATRICES_AND_VECTORS, KindGroups, build_adamw, set_hyper_parameters
 from triptych.trainer.parallel.groups import Groups
@@ -55,6 +58,7 @@ class Engine:
         self._groups = groups
         model = self.chunks[0] if len(self.chunks) == 1 else nn.ModuleList(self.chunks)
         adamw = build_adamw(model, kinds)
+        self._guard = UpdateGuard(adamw)
         # DeepSpeed puts flat partitions in the place of these.
         groups_of_parameters = [list(group["params"]) for group in adamw.param_groups]
         self._deepspeed: Any
@@ -65,6 +69,7 @@ class Engine:
         self._deepspeed.enable_backward_allreduce = config.zero_stage > 0
         self._create_moments(groups_of_parameters)
         self.divisor = LossDivisor(groups.device)
+        self._stopwatch = Stopwatch(groups.device)
         self._pipeline: PipelineSchedule | None = None
         if groups.layout.pipeline > 1:
             if config.zero_stage and config.precision == "fp32":
@@ -105,12 +110,21 @@ class Engine:
         divisor = self.divisor(weight, num_data_ranks * sum(len(rows) for rows in micro_batches))
         scale = (num_data_ranks / divisor.clamp(min=1e-30)).float()
         metrics = MetricAccumulator()
+        self._stopwatch.start()
         for part in [prepared] if halves is None else [prepared[: halves.num_first], prepared[halves.num_first :]]:
             for terms in (self._pipeline or self._one_after_another)(part, objective, scale):
                 metrics.add(terms)
             if halves is not None:
                 halves.look(self._gradients())
+        self._stopwatch.stop()
         return self._groups.from_last_stage(metrics.means(self._groups.sum_over_data))
+
+    @property
+    def busy_seconds(self) -> float:
+        """For which this rank went through the model in the last batch; it does not wait there for data-parallel ranks,
+        but for those that the model is split over, and for all where ZeRO-2 reduces gradients meanwhile.
+        """
+        return self._stopwatch.seconds
 
     def _one_after_another(self, prepared: Prepared, objective: Objective, scale: Tensor) -> Iterator[LossTerms]:
         """Without a pipeline. ZeRO-2 needs DeepSpeed's own backward, which reduces gradients as they appear."""
@@ -139,24 +153,45 @@ class Engine:
             if (gradient := elsewhere.get(parameter, parameter.grad)) is not None
         ]
 
-    def step(self, values: Mapping[ParameterKind, AdamWValues], *, clipping: float, num_updates: float) -> float:
+    def step(
+        self,
+        values: Mapping[ParameterKind, AdamWValues],
+        *,
+        clipping: float,
+        num_updates: float,
+        second_moment_factor: float = 1.0,
+        permit: Permit = math.isfinite,
+    ) -> float:
         """Clip to a norm of at most `clipping` (0: no limit), update, clear the gradients; returns the gradient norm
-        before clipping.
+        before clipping, infinite or not-a-number where it is not finite.
 
         num_updates: of Adam's bias correction 1 - beta^n, this update among them. Where betas change with the batch it
-        is no whole number: n is counted in updates of the present size.
+        is no whole number: n is counted in updates of the present size. second_moment_factor: as
+        `scale_second_moments`, before the update. permit: is asked once the norm is known, on every rank; where it says
+        no, weights and moments stay as they are, bit for bit. It must say no to a norm that is not finite.
         """
         set_hyper_parameters(self._deepspeed.optimizer.param_groups, values)
         for moments in self._moments().values():
             moments["step"].fill_(num_updates - 1)  # the optimizer adds one
+        norm = math.nan
         if self._config.zero_stage:
             self._deepspeed.optimizer.clip_grad = clipping
-            self._deepspeed.step()
-            return float(self._deepspeed.get_global_grad_norm())
-        self._deepspeed.buffered_allreduce_fallback(elements_per_buffer=REDUCE_BUCKET_ELEMENTS)
-        parameters = [parameter for _, parameter in self.named_parameters()]
-        norm = clip_gradients(parameters, clipping, self._groups)
-        self._deepspeed.step()
+        else:
+            self._deepspeed.buffered_allreduce_fallback(elements_per_buffer=REDUCE_BUCKET_ELEMENTS)
+            norm = clip_gradients([parameter for _, parameter in self.named_parameters()], clipping, self._groups)
+
+        def ask() -> bool:
+            nonlocal norm
+            if self._config.zero_stage:
+                norm = float(self._deepspeed.optimizer._global_grad_norm)
+            if not permit(norm):
+                return False
+            assert math.isfinite(norm), "an update was permitted by a gradient that is not finite"
+            if second_moment_factor != 1.0:
+                self.scale_second_moments(second_moment_factor)
+            return True
+
+        self._guard.run(self._deepspeed.step, ask)
         return norm
 
     @torch.no_grad()

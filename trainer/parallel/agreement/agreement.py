@@ -1,10 +1,11 @@
-"""Compares the ranks after every step; ends all of them, by one error, when they are no longer one run."""
+"""Compares the ranks in every step, before its update; ends all of them, by one error, if they are not one run."""
 
 import hashlib
 import json
 import math
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 
 from triptych.kernels.philox import Stream
 from triptych.models.sharding import sharding_of
-from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.agreement.checksums import checksums
 from triptych.trainer.parallel.agreement.verdicts import (
     RELATIVE_TOLERANCE,
     Standing,
     different_facts,
     disagreement,
+    not_finite,
     odd_ones,
 )
 from triptych.trainer.parallel.groups import Groups
@@ -31,16 +32,28 @@ from triptych.trainer.state import TrainState
 TEXT_BYTES = 4096
 
 
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Agreed:
+    """What all ranks say of a step, the same values on every one. loss: None if the step reports none. not_finite:
+    whose loss or norm is not, None if all are. busy_seconds: of each rank.
+    """
+
+    loss: float | None
+    gradient_norm: float
+    not_finite: str | None
+    busy_seconds: list[float]
+
+
 class Agreement:
-    """Called by the loop after each step. It costs one all-reduce of a dozen numbers; only when they differ does every
-    rank learn what the others have. With one process there is nothing to compare.
+    """Called by the loop in each step. It costs one all-reduce of a dozen numbers and one for each rank; only when they
+    differ does every rank learn what the others have. With one process there is nothing to compare.
     """
 
     def __init__(self, config: WatchConfig, groups: Groups) -> None:
         self._every = config.parameters_every_steps
         self._groups = groups
         self._sound = torch.ones((), dtype=torch.bool, device=groups.device)
-        self._labels = [] if self._alone else _labels(groups)
+        self.labels = [f"rank 0 ({socket.gethostname()})"] if self._alone else _labels(groups)
 
     def listening(self, objective: Objective) -> Objective:
         """The objective, overheard: whether this rank's own losses are finite can be known only before they are
@@ -48,31 +61,57 @@ class Agreement:
         """
         return objective if self._alone else _Overheard(objective, self._sound)
 
-    def check(self, record: StepRecord, state: TrainState) -> None:
-        """Collective. Diverged, with the same text on every rank, if the ranks differ in what must be equal, or a loss
-        or gradient norm is not finite.
+    def compare(
+        self,
+        *,
+        step: int,
+        tokens: int,
+        cursor: Mapping[str, int],
+        loss: float | None,
+        gradient_norm: float,
+        busy_seconds: float = 0.0,
+    ) -> Agreed:
+        """Where all ranks stand once the step's gradient is known. Collective. Diverged, with the same text on every
+        rank, if they differ in what must be equal.
         """
-        if self._alone:
-            return
         standing = Standing(
-            step=record.step,
-            tokens=record.tokens,
-            cursor=_digest(json.dumps(dict(state.cursor), sort_keys=True)),
-            loss=record.metrics.get("loss"),
-            gradient_norm=record.gradient_norm,
+            step=step,
+            tokens=tokens,
+            cursor=_digest(json.dumps(dict(cursor), sort_keys=True)),
+            loss=loss,
+            gradient_norm=gradient_norm,
             sound=bool(self._sound),
         )
-        if not _agree(standing, self._groups):
-            standings = [Standing(**json.loads(text)) for text in _everyones(_as_json(standing), self._groups)]
-            # Without a verdict the quick comparison was stricter than the exact one, which decides.
-            if (verdict := disagreement(standings, self._labels)) is not None:
-                raise Diverged(verdict)
-        if self._every and record.step % self._every == 0:
-            require_equal_parameters(state.engine.named_parameters(), record.step, self._groups, self._labels)
+        self._sound.fill_(True)
+        if self._alone:
+            return _agreed(standing, [standing], self.labels, [busy_seconds])
+        found, everyones_busy_seconds = _everywhere(standing, busy_seconds, self._groups)
+        if found is not None:
+            return _agreed(found, [], self.labels, everyones_busy_seconds)
+        standings = [Standing(**json.loads(text)) for text in _everyones(_as_json(standing), self._groups)]
+        # Without a verdict the quick comparison was stricter than the exact one, which decides.
+        if (verdict := disagreement(standings, self.labels)) is not None:
+            raise Diverged(verdict)
+        return _agreed(standings[0], standings, self.labels, everyones_busy_seconds)
+
+    def check_parameters(self, state: TrainState) -> None:
+        """Collective, when a comparison is due. Diverged, with the same text on every rank, if replicas differ."""
+        if not self._alone and self._every and state.step % self._every == 0:
+            require_equal_parameters(state.engine.named_parameters(), state.step, self._groups, self.labels)
 
     @property
     def _alone(self) -> bool:
         return self._groups.placement.world_size == 1
+
+
+def _agreed(of: Standing, standings: Sequence[Standing], labels: Sequence[str], busy_seconds: list[float]) -> Agreed:
+    """standings: everyone's, none where all are known to be finite."""
+    return Agreed(
+        loss=of.loss,
+        gradient_norm=of.gradient_norm,
+        not_finite=not_finite(standings, labels) if standings else None,
+        busy_seconds=busy_seconds,
+    )
 
 
 class _Overheard:
@@ -135,9 +174,9 @@ def _raise_everywhere(verdict: str | None, groups: Groups) -> None:
     raise Diverged(found)
 
 
-def _agree(standing: Standing, groups: Groups) -> bool:
-    """Whether all ranks' numbers are equal and finite, the same answer on every rank: one all-reduce of the largest of
-    each number and of its negative. fp64 holds the integers exactly.
+def _everywhere(standing: Standing, busy_seconds: float, groups: Groups) -> tuple[Standing | None, list[float]]:
+    """Numbers that stand for all ranks', if theirs are equal and finite, and every rank's busy seconds; the same answer
+    on every rank: one all-reduce of the largest of each number and of its negative. fp64 holds the integers exactly.
     """
     exact = [float(standing.step), float(standing.tokens), float(standing.cursor)]
     # A rank that reports no loss says minus infinity twice, which the largest of all leaves out.
@@ -146,14 +185,25 @@ def _agree(standing: Standing, groups: Groups) -> bool:
     sound = standing.sound and math.isfinite(standing.loss or 0.0) and math.isfinite(standing.gradient_norm)
     if not sound:  # what a reduction makes of not-a-number is nobody's promise
         floats = negatives = [0.0, 0.0]
-    rows = [[*exact, *floats, float(not sound)], [*(-value for value in exact), *negatives, 0.0]]
-    extremes = torch.tensor(rows, dtype=torch.float64, device=groups.device)
-    dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
-    highs, lows = extremes[0].tolist(), (-extremes[1]).tolist()
-    if highs[5] or highs[:3] != lows[:3]:
-        return False
-    loss_and_norm = zip(highs[3:5], lows[3:5], strict=True)
-    return all(high == -math.inf or math.isclose(high, low, rel_tol=RELATIVE_TOLERANCE) for high, low in loss_and_norm)
+    busy = [0.0] * groups.placement.world_size
+    busy[groups.placement.rank] = busy_seconds
+    row = [*exact, *floats, *(-value for value in exact), *negatives, float(not sound), *busy]
+    largest = torch.tensor(row, dtype=torch.float64, device=groups.device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    highs, lows, unsound, busy = _parts(largest.tolist())
+    if unsound or highs[:3] != lows[:3]:
+        return None, busy
+    loss_and_norm = zip(highs[3:], lows[3:], strict=True)
+    if not all(high == -math.inf or math.isclose(high, low, rel_tol=RELATIVE_TOLERANCE) for high, low in loss_and_norm):
+        return None, busy
+    step, tokens, cursor = (int(value) for value in highs[:3])
+    loss = None if highs[3] == -math.inf else highs[3]
+    return Standing(step=step, tokens=tokens, cursor=cursor, loss=loss, gradient_norm=highs[4]), busy
+
+
+def _parts(values: list[float]) -> tuple[list[float], list[float], bool, list[float]]:
+    """Largest, smallest, whether any rank is unsound, busy seconds."""
+    return values[:5], [-value for value in values[5:10]], bool(values[10]), values[11:]
 
 
 def _equal(values_N: Tensor, group: dist.ProcessGroup | None) -> Tensor:

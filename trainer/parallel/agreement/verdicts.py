@@ -29,26 +29,38 @@ class Standing:
 
 
 def disagreement(standings: Sequence[Standing], labels: Sequence[str]) -> str | None:
-    """What is wrong, or None. labels: "rank 3 (node7)", one per standing.
+    """In what the ranks differ, or None. labels: "rank 3 (node7)", one per standing.
 
-    In the order in which one fault causes another: a loss that is not finite on one rank makes the reduced numbers so
-    on all; another place in the data makes another loss.
+    In the order in which one fault causes another: another place in the data makes another loss. Numbers that are not
+    finite differ from none.
+    """
+    step = max(standing.step for standing in standings)
+    for name in ("step", "tokens", "cursor"):
+        if found := odd_ones(name, [getattr(standing, name) for standing in standings], labels):
+            return f"ranks disagree in step {step}: {found}"
+    if not_finite(standings, labels) is not None:
+        return None
+    for name in ("loss", "gradient_norm"):
+        values = [getattr(standing, name) for standing in standings]
+        if found := odd_ones(name, values, labels, same=_close):
+            return f"ranks disagree in step {step}: {found}"
+    return None
+
+
+def not_finite(standings: Sequence[Standing], labels: Sequence[str]) -> str | None:
+    """Whose loss or gradient norm is not, or None. A loss that is not finite on one rank makes the reduced numbers so
+    on all, so that rank is named alone.
     """
     step = max(standing.step for standing in standings)
     unsound = [label for label, standing in zip(labels, standings, strict=True) if not standing.sound]
     if unsound:
         return f"the loss of {_some(unsound)} was not finite in step {step}"
-    for name in ("step", "tokens", "cursor"):
-        if found := odd_ones(name, [getattr(standing, name) for standing in standings], labels):
-            return f"ranks disagree in step {step}: {found}"
     for name in ("loss", "gradient_norm"):
         values = [getattr(standing, name) for standing in standings]
         infinite = [label for label, value in zip(labels, values, strict=True) if value and not math.isfinite(value)]
         if infinite:
             where = "every rank" if len(infinite) == len(labels) else _some(infinite)
             return f"{name} is not finite on {where} in step {step}, though every rank's own losses were finite"
-        if found := odd_ones(name, values, labels, same=_close):
-            return f"ranks disagree in step {step}: {found}"
     return None
 
 

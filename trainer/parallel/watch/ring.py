@@ -28,11 +28,14 @@ SILENT = "killed, out of memory, or its node lost or stopped"
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class WatchConfig:
-    """When a rank counts as dead, and how often ranks are compared. Nothing is watched in a run of one process.
+    """When a rank counts as dead, as slow or as hung, and how often ranks are compared.
 
     silence_seconds: without a sign of life, while no connection to the rank has broken; suspicion_seconds: the same
     once one has. join_seconds: for the slowest process to start. parameters_every_steps: between two comparisons of
     parameters that must be equal; 0 never compares them.
+
+    straggler_factor, straggler_steps: a rank whose own time, in which it waits for no other, is above so many times the
+    median for so many steps on end is named; 0 steps names none.
     """
 
     silence_seconds: float = 30.0
@@ -40,6 +43,8 @@ class WatchConfig:
     join_seconds: float = 600.0
     beat_seconds: float = 1.0
     parameters_every_steps: int = 100
+    straggler_factor: float = 1.5
+    straggler_steps: int = 20
 
     def __post_init__(self) -> None:
         if not 0 < 2 * self.beat_seconds <= min(self.suspicion_seconds, self.silence_seconds):
@@ -49,6 +54,8 @@ class WatchConfig:
             )
         if self.parameters_every_steps < 0:
             raise ValueError("watch.parameters_every_steps must be 0 or more; raise it")
+        if self.straggler_steps < 0 or not self.straggler_factor > 1:
+            raise ValueError("watch.straggler_steps must be 0 or more, and straggler_factor above 1; raise them")
 
 
 class Watch:

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.agreement.agreement import Agreement, require_same
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -38,26 +37,25 @@ def outcome(groups, rank, case):
         weights[1, 2] += 1e-6
     named = [("norm", torch.ones(3)), ("linear", weights)]
     spoiled = float("nan") if case == "local loss" else 2.5
-    record = StepRecord(
+    state = SimpleNamespace(
         step=3 if case == "parameter between comparisons" else 4,
-        tokens=801 if odd and case == "tokens" else 800,
-        total_tokens=1000,
-        batch_tokens=200,
-        batch=4,
-        kappa=1.0,
-        seconds=1.0,
-        learning_rate=0.1,
-        gradient_norm=float("inf") if case == "gradient norm" else 1.0,
-        metrics={} if case == "loss on some" and rank == 2 else {"loss": spoiled},
+        engine=SimpleNamespace(named_parameters=lambda: iter(named)),
     )
-    cursor = {"text": 6 if odd and case == "cursor" else 5}
-    state = SimpleNamespace(cursor=cursor, engine=SimpleNamespace(named_parameters=lambda: iter(named)))
     try:
-        agreement.check(record, state)
+        agreed = agreement.compare(
+            step=state.step,
+            tokens=801 if odd and case == "tokens" else 800,
+            cursor={"text": 6 if odd and case == "cursor" else 5},
+            loss=None if case == "loss on some" and rank == 2 else spoiled,
+            gradient_norm=float("inf") if case == "gradient norm" else 1.0,
+            busy_seconds=float(rank),
+        )
+        agreement.check_parameters(state)
         require_same({"the commit": "b" if odd and case == "commit" else "a"}, groups)
     except (Diverged, ValueError) as error:
         return f"{type(error).__name__}: {error}"
-    return "fine"
+    assert agreed.busy_seconds == [0.0, 1.0, 2.0]
+    return "fine" if agreed.not_finite is None else f"not finite: {agreed.not_finite}"
 
 
 CASES = {
@@ -66,8 +64,8 @@ CASES = {
     "parameter between comparisons": "fine",
     "tokens": "Diverged: ranks disagree in step 4: tokens is 801 on rank 1 (",
     "cursor": "Diverged: ranks disagree in step 4: cursor is ",
-    "local loss": "Diverged: the loss of rank 1 (",
-    "gradient norm": "Diverged: gradient_norm is not finite on every rank in step 4",
+    "local loss": "not finite: the loss of rank 1 (",
+    "gradient norm": "not finite: gradient_norm is not finite on every rank in step 4",
     "parameter": "Diverged: replicas differ after step 4: the checksum of linear is ",
     "commit": "ValueError: ranks do not run the same: the commit is b on rank 1 (",
 }

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from triptych.trainer.parallel.agreement.verdicts import Standing, different_facts, disagreement, odd_ones
+from triptych.trainer.parallel.agreement.verdicts import (
+    Standing,
+    different_facts,
+    disagreement,
+    not_finite,
+    odd_ones,
+)
 
 FINE = Standing(step=4, tokens=800, cursor=17, loss=2.5, gradient_norm=1.0)
 LABELS = [f"rank {rank} (n)" for rank in range(4)]
@@ -37,11 +43,12 @@ def test_a_rank_without_a_loss_does_not_contradict():
 
 def test_a_local_loss_that_is_not_finite_comes_before_what_it_spoils():
     standings = [replace(FINE, loss=float("nan"), gradient_norm=float("nan"), sound=rank != 3) for rank in range(4)]
-    assert disagreement(standings, LABELS) == "the loss of rank 3 (n) was not finite in step 4"
+    assert not_finite(standings, LABELS) == "the loss of rank 3 (n) was not finite in step 4"
+    assert disagreement(standings, LABELS) is None
 
 
 def test_a_gradient_that_is_not_finite_everywhere():
-    text = said((0, 1, 2, 3), gradient_norm=float("inf"))
+    text = not_finite([replace(FINE, gradient_norm=float("inf"))] * 4, LABELS)
     assert text.startswith("gradient_norm is not finite on every rank in step 4")
 
 
