@@ -55,7 +55,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run directory.")] = False,
     resume_if_started: Annotated[
         bool,
-        typer.Option("--resume-if-started", help="The same where there is one; else begin. For jobs that restart."),
+        typer.Option("--resume-if-started", help="The same where there is one; else begin. For jobs."),
     ] = False,
     describe: Annotated[
         bool, typer.Option(help="Print settings, exact parameter counts, and what each process would hold; stop.")
@@ -187,6 +187,61 @@ def profile(
         command=shlex.join(["triptych", *sys.argv[1:]]),
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_3b.")],
+    gpus: Annotated[int, typer.Option(help="How many.")] = 8,
+    gpu: Annotated[
+        str, typer.Option(help="a100-40gb, a100-80gb, h100, h100-pcie, h200, b200, or a .yaml file that describes one.")
+    ] = "h100",
+    settings: Settings = None,
+    interconnect: Annotated[
+        str | None,
+        typer.Option(
+            help="Between nodes: ndr, hdr, xdr, ethernet-400, -200, -100, -25, or GB/s for each GPU.",
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="What `triptych profile` wrote on such a GPU. Repeatable.")
+    ] = None,
+    mtbf_hours_per_gpu: Annotated[
+        float | None, typer.Option(help="Hours between failures of one GPU; Llama 3's 50,700.", show_default=False)
+    ] = None,
+    failures: Annotated[
+        float | None, typer.Option(help="Instead: failures of the whole job a day.", show_default=False)
+    ] = None,
+    restart_minutes: Annotated[
+        float | None, typer.Option(help="From a failure to the next step; 10.", show_default=False)
+    ] = None,
+    storage_gb_per_second: Annotated[
+        float | None, typer.Option(help="To where checkpoints go, all processes together; 5.", show_default=False)
+    ] = None,
+    price_per_gpu_hour: Annotated[float | None, typer.Option(help="In any currency.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything that was assumed.")] = False,
+) -> None:
+    """Say whether a run fits on a cluster, its best layouts and speed, how often to save, and what it costs."""
+    from triptych.launch.commands.plan import FailureOptions
+    from triptych.launch.commands.plan import plan as command
+
+    command(
+        run,
+        settings or [],
+        gpus=gpus,
+        gpu=gpu,
+        interconnect=interconnect,
+        calibrate=calibrate or [],
+        failures=FailureOptions(
+            mtbf_hours=mtbf_hours_per_gpu,
+            failures_per_day=failures,
+            restart_minutes=restart_minutes,
+            storage_gb_per_second=storage_gb_per_second,
+        ),
+        price_per_gpu_hour=price_per_gpu_hour,
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from triptych.launch.environment import Rendezvous, rendezvous
 from triptych.launch.errors import describe
-from triptych.launch.signals import Terminated, ignore_signals, sigterm_raises
+from triptych.launch.signals import Terminated, ignore_signals, stops_raise
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.watch.board import Board
@@ -51,6 +51,10 @@ class Processes(Protocol):
     @property
     def reporters(self) -> list[Reporter]: ...
 
+    def agree(self, name: str, decide: Callable[[], str]) -> str:
+        """What the first process decides, on all of them. decide: must not raise."""
+        ...
+
     def log_to(self, path: Path) -> None:
         """Where this rank's log is, from now on: the cause of an end is added to it."""
         ...
@@ -78,6 +82,9 @@ class Alone:
     def reporters(self) -> list[Reporter]:
         return []
 
+    def agree(self, name: str, decide: Callable[[], str]) -> str:
+        return decide()
+
     def log_to(self, path: Path) -> None: ...
 
     def failing_together(self) -> AbstractContextManager[None]:
@@ -95,6 +102,8 @@ class Together:
         self._store_rank = None if meeting.served_by_launcher else 0
         self._meeting = meeting
         self._connection = _connect(placement, meeting, serves=placement.rank == self._store_rank)
+        if meeting.served_by_launcher:
+            _require_first_use(placement, self._connection)
         self._board = Board(dist.PrefixStore("board", self._connection))
         self._host = socket.gethostname()
         self._watch: Watch | None = None
@@ -109,6 +118,12 @@ class Together:
     @property
     def reporters(self) -> list[Reporter]:
         return [] if self._watch is None else [self._watch.note]
+
+    def agree(self, name: str, decide: Callable[[], str]) -> str:
+        store = dist.PrefixStore("decisions", self._connection)
+        if self._placement.rank == 0:
+            store.set(name, decide())
+        return store.get(name).decode()
 
     def log_to(self, path: Path) -> None:
         self._log = path
@@ -133,7 +148,7 @@ class Together:
         self._watch = Watch(
             config, store, self._placement, host=self._host, store_rank=self._store_rank, end=self._end_from_watch
         )
-        with self._watch, sigterm_raises():
+        with self._watch, stops_raise():
             yield
             self._watch.leave(self._board)
 
@@ -166,7 +181,7 @@ class Together:
                     rank=rank, host=host, cause="interrupted; nothing half-written is left", code=INTERRUPTED
                 )
             case Terminated():
-                return Obituary(rank=rank, host=host, cause="ended by SIGTERM", code=TERMINATED)
+                return Obituary(rank=rank, host=host, cause=f"ended by {error}", code=TERMINATED)
             case ValueError() | OSError():
                 return Obituary(rank=rank, host=host, cause=describe(error), code=REFUSED)
             case _:
@@ -222,6 +237,17 @@ def _connect(placement: Placement, meeting: Rendezvous, *, serves: bool) -> dist
         mend = "choose another MASTER_PORT" if serves else "see that rank 0 runs there and that the port is open"
         verb = "cannot be served" if serves else "does not answer"
         raise ValueError(f"rank {placement.rank}: {meeting.address}:{meeting.port} {verb} ({reason}); {mend}") from None
+
+
+def _require_first_use(placement: Placement, store: dist.Store) -> None:
+    """ValueError if processes that ended before these have left their signs in the launcher's store: torchrun keeps it
+    over its restarts, and its number of restarts need not be the same on all nodes, so that no prefix would do.
+    """
+    if store.add(f"arrivals/{placement.rank}", 1) > 1:
+        raise ValueError(
+            "torchrun has restarted this run on the store of before; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for it, "
+            "or start with python -m triptych.launch.slurm.agent in its place"
+        )
 
 
 def _flush() -> None:

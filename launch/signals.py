@@ -1,9 +1,12 @@
-"""Ctrl-C and SIGTERM: a request to stop at the next step, and what they are where there is no next step."""
+"""Ctrl-C, SIGTERM and SIGUSR1: a request to stop at the next step, and what they are where there is no next step."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+"""What launchers end a process with: SIGUSR1 is Slurm's customary signal before a time limit."""
 
 
 @contextmanager
@@ -16,7 +19,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *STOPPING)}
     try:
         yield lambda: bool(asked)
     finally:
@@ -25,24 +28,25 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 class Terminated(BaseException):
-    """SIGTERM came where nothing looks for a stop request."""
+    """SIGTERM or SIGUSR1, its text, came where nothing looks for a stop request."""
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into Terminated, so that one of many processes can say that it was ended before it is."""
+def stops_raise() -> Iterator[None]:
+    """Turn SIGTERM and SIGUSR1 into Terminated, so that one of many processes can say so before it ends."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(signal.Signals(number).name)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_signals() -> None:
-    """From here on Ctrl-C and SIGTERM change nothing: this process is ending, and saying why."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """From here on Ctrl-C, SIGTERM and SIGUSR1 change nothing: this process is ending, and saying why."""
+    for number in (signal.SIGINT, *STOPPING):
         signal.signal(number, signal.SIG_IGN)

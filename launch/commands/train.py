@@ -23,13 +23,14 @@ def train(
     run_dir: Path | None,
     settings: Sequence[str],
     *,
-    resume: bool,
+    going_on: Literal["never", "always", "if started"],
     show: Literal["description", "explanation"] | None,
     world_size: int | None,
     command: str,
 ) -> None:
     """Train a named run, go on with it, or show what it is. A resumed run keeps the settings that it was started with,
-    `settings` on top. world_size: show the run on so many processes, instead of as many as there are.
+    `settings` on top. going_on: "if started" also begins a run that was only prepared or has no checkpoint yet, by its
+    own settings. world_size: show the run on so many processes, instead of as many as there are.
 
     ValueError for a layout that does not fit, before any process group is opened.
     """
@@ -41,8 +42,11 @@ def train(
                 "--world-size is a number of processes for --describe or --explain; add one, or start them with "
                 "torchrun"
             )
-        directory = RunDirectory(folder=run_dir or Path("runs") / name)
-        run = with_settings(directory.read() if resume else named_run(name), settings)
+        directory = RunDirectory(folder=run_dir or Path("runs") / name, may_hold_start=going_on == "if started")
+        # Decided once for all: what one node's file system shows, another's may not show yet.
+        start = processes.agree("start", lambda: _start(directory, going_on))
+        resume = start == "resumed"
+        run = with_settings(named_run(name) if start == "new" else directory.read(), settings)
         if run.name != name:
             raise ValueError(
                 f"{directory.folder} holds the run {run.name}, not {name}; name that run, or another --run-dir"
@@ -70,9 +74,20 @@ def train(
             outcome = train_run(
                 run, directory, groups, command=command, resume=resume, reporters=reporters, log_to=processes.log_to
             )
+        if place.rank == 0:
+            directory.note_end(outcome.tokens, stopped=outcome.stopped)
         if outcome.stopped and place.rank == 0:
             resuming = f"triptych train {name} --run-dir {directory.folder} --resume"
             print(f"stopped at {outcome.tokens:,} tokens; go on with: {resuming}")
+
+
+def _start(directory: RunDirectory, going_on: Literal["never", "always", "if started"]) -> str:
+    """What this is: a "new" run, one that was "prepared" and has no checkpoint, or one to be "resumed"."""
+    if going_on != "if started":
+        return "new" if going_on == "never" else "resumed"
+    if not directory.settings.exists():
+        return "new"
+    return "resumed" if directory.can_resume else "prepared"
 
 
 def _print(show: Literal["description", "explanation"], run: TrimodalRun, world_size: int) -> None:

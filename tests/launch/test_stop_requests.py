@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from triptych.launch.signals import Terminated, sigterm_raises, stop_requests
+from triptych.launch.signals import Terminated, stop_requests, stops_raise
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_asks_for_a_stop(number):
     with stop_requests() as asked:
         before = asked()
@@ -24,12 +24,13 @@ def test_the_second_interrupt_is_one(first):
 
 
 def test_the_handlers_of_before_come_back():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     with pytest.raises(ZeroDivisionError), stop_requests():
         _ = 1 / 0
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
 
 
-def test_sigterm_where_there_is_no_step_is_raised():
-    with pytest.raises(Terminated), sigterm_raises():
-        signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_where_there_is_no_step_is_raised_by_name(number):
+    with pytest.raises(Terminated, match=number.name), stops_raise():
+        signal.raise_signal(number)

@@ -41,7 +41,9 @@ def assert_same_weights(first, second):
 def test_the_directory_of_a_run(trained):
     assert sorted(path.name for path in trained.iterdir()) == [
         "checkpoints",
+        "code",
         "code.diff",
+        "finished",
         "logs",
         "run.yaml",
         "tensorboard",
@@ -87,7 +89,7 @@ def test_only_our_own_lines_are_printed(world, tmp_path):
     assert [line for line in out.splitlines() if not re.fullmatch(ours, line)] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_end(command, world, tmp_path, number):
     length = {"fit__total_tokens": 40_000}
     running = start_command(world.training(tmp_path / "run", **length), tmp_path)
