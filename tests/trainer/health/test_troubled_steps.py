@@ -1,5 +1,6 @@
 """Steps that are not as they should be: left out bit for bit, gone back from, or stopped at, alike on every rank."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -118,7 +119,7 @@ def test_trouble_that_comes_again_and_again_ends_the_run(groups, tmp_path):
     assert happened == ["rolled_back", "rolled_back", "unhealthy"]
     first = checkpoint_folders(tmp_path / "checkpoints")[0]
     records = [document for line in (tmp_path / "log").open() if "event" not in (document := json.loads(line))]
-    pairs = zip(records, records[1:], strict=False)
+    pairs = itertools.pairwise(records)
     begun = [after["tokens"] - after["batch_tokens"] for before, after in pairs if after["tokens"] <= before["tokens"]]
     assert begun == [int(first.name.removeprefix("tokens-"))] * 2  # not the newest, but the one before
 
