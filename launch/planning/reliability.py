@@ -1,7 +1,7 @@
 """Checkpoints and failures: how often to save, and what is lost."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 DAY_SECONDS = 86_400.0
 
@@ -19,11 +19,12 @@ class FailureConfig:
 
     mtbf_hours_per_gpu: float = 16_384 * 54 * 24 / 419
     restart_seconds: float = 600.0
+    save_seconds: float = 2.0
     copy_gb_per_second: float = 20.0
     storage_gb_per_second: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("mtbf_hours_per_gpu", "restart_seconds", "copy_gb_per_second", "storage_gb_per_second"):
+        for name in (field.name for field in fields(self)):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
 
@@ -55,8 +56,8 @@ def reliability(
     goes on while a checkpoint is written.
     """
     mean = config.mtbf_hours_per_gpu * 3600 / num_devices
-    write = checkpoint_bytes / (config.storage_gb_per_second * 1e9)
-    copy = bytes_per_device / (config.copy_gb_per_second * 1e9)
+    write = config.save_seconds + checkpoint_bytes / (config.storage_gb_per_second * 1e9)
+    copy = config.save_seconds + bytes_per_device / (config.copy_gb_per_second * 1e9)
     blocked = copy if background else write
     young = math.sqrt(2 * blocked * mean)
     interval = max(daly_interval(blocked, mean), write if background else 0.0)
