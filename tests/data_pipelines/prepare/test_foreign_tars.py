@@ -131,3 +131,24 @@ def test_no_bytes_make_the_reader_fail_otherwise(tmp_path_factory, data):
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     samples = read(path)
     assert all(sample.damage is None or sample.damage.reason.startswith("tar") for sample in samples)
+
+
+@pytest.mark.parametrize("size", [(1 << 63) - 1, (1 << 88) - 1, 10_000])
+def test_a_size_beyond_the_end_is_not_believed(tmp_path, size):
+    """In base 256, as GNU tar writes large ones."""
+    path = write_tar(tmp_path / "a.tar", [("a.txt", b"1"), ("b.png", b"2")])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"b.png")
+    data[at + 124 : at + 136] = (size | 1 << 95).to_bytes(12, "big")
+    data[at + 148 : at + 156] = b" " * 8
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    path.write_bytes(data)
+    first, last = read(path)
+    assert (first.members, first.damage) == ({"txt": b"1"}, None)
+    assert last.damage is not None and last.damage.reason == "tar"
+    assert sum(sample.num_bytes for sample in (first, last)) <= len(data)
+
+
+def test_names_come_to_a_terminal_as_they_can_be_shown(tmp_path):
+    (sample,) = read(write_tar(tmp_path / "a.tar", [("../\x1b[31m.txt", b"1")]))
+    assert str(sample.damage).isprintable()

@@ -322,6 +322,8 @@ def test_another_tokenizer_halfway_is_refused(raw, tmp_path):
         (["a.jsonl", "a.jsonl"], "a.jsonl is given twice; give it once"),
         (["a.parquet"], "a.parquet is no parquet file"),
         (["b.parquet"], "b.parquet has no column 'text'; give --text-field, one of id, body"),
+        (["c.parquet"], r"one of \\x1b\[31mred$"),
+        (["d.parquet"], r"d.parquet is no parquet file \(Couldn't deserialize thrift[^\n]*\); copy it again"),
     ],
 )
 def test_inputs_that_cannot_be_used(tmp_path, given, says):
@@ -329,6 +331,10 @@ def test_inputs_that_cannot_be_used(tmp_path, given, says):
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         (tmp_path / name).write_text("{}")
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "b.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"\x1b[31mred": ["x"]}), tmp_path / "c.parquet")
+    data = (tmp_path / "b.parquet").read_bytes()
+    size = int.from_bytes(data[-8:-4], "little")
+    (tmp_path / "d.parquet").write_bytes(data[: -8 - size] + b"\xff" * size + data[-8:])
     with pytest.raises(ValueError, match=says):
         prepare([tmp_path / name for name in given], tmp_path / "set", settings("text"))
     assert not (tmp_path / "set.work").exists()

@@ -151,6 +151,20 @@ def test_samples_that_are_no_numbers():
     assert _reason(decode_audio, buffer.getvalue()) == "audio"
 
 
+def test_samples_beyond_any_loudness():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.array([0.5, -101.0, 0.5], np.float32), 16_000, format="WAV", subtype="FLOAT")
+    with pytest.raises(DamagedSample, match="the WAV has samples of 101 times full scale; replace it"):
+        decode_audio("k", buffer.getvalue(), CONFIG)
+
+
+def test_loud_samples_pass():
+    buffer = io.BytesIO()
+    wave = np.array([0.5, -8.0, 99.0], np.float32)
+    soundfile.write(buffer, wave, 16_000, format="WAV", subtype="FLOAT")
+    np.testing.assert_array_equal(decode_audio("k", buffer.getvalue(), CONFIG), wave)
+
+
 def _recording(wave, kind):
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, 16_000, format=kind)
@@ -198,6 +212,26 @@ def test_jpeg_bomb_is_refused_before_it_is_decoded(monkeypatch):
     _, data = _picture("JPEG", (11, 10, 3))
     monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", lambda image: pytest.fail("pixels were decoded"))
     assert _reason(decode_image, data) == "image too large"
+
+
+def _jpeg_of_scans(number):
+    _, data = _picture("JPEG", progressive=True)
+    last = data.rfind(b"\xff\xda")
+    more = number - data.count(b"\xff\xda")
+    return data[:last] + data[last:].removesuffix(b"\xff\xd9") * (1 + more) + b"\xff\xd9"
+
+
+def test_scans_of_a_jpeg_are_bounded():
+    assert decode_image("k", _jpeg_of_scans(100), CONFIG).shape == (8, 9, 3)
+    assert _reason(decode_image, _jpeg_of_scans(101)) == "image"
+
+
+def test_scans_within_metadata_and_behind_the_end_do_not_count():
+    """A preview in a segment of the header, and whatever follows the picture, as phones write it."""
+    _, data = _picture("JPEG", progressive=True)
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
+    padded = data[:2] + segment + data[2:] + b"\xff\xda" * 200
+    np.testing.assert_array_equal(decode_image("k", padded, CONFIG), decode_image("k", data, CONFIG))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
