@@ -83,6 +83,80 @@ def train(
 
 
 @app.command()
+def slurm(
+    run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_320m.")],
+    nodes: Annotated[int, typer.Option(help="Nodes of the job.")],
+    gpus_per_node: Annotated[int, typer.Option(help="Processes on each, one per GPU.")],
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where the run goes, on a disk that all nodes see; runs/RUN if not given.")
+    ] = None,
+    settings: Settings = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Give it to sbatch; else it is printed.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Of a run that has begun: --set goes on top.")] = False,
+    time: Annotated[str, typer.Option(help="Limit of one job: HH:MM:SS or D-HH:MM:SS.")] = "24:00:00",
+    grace_seconds: Annotated[int, typer.Option(help="Time before the limit in which a checkpoint is saved.")] = 120,
+    max_failures: Annotated[int, typer.Option(help="Starts in a row without a new checkpoint before giving up.")] = 3,
+    chain: Annotated[int, typer.Option(help="Jobs of this run queued at once, one after the other.")] = 1,
+    partition: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    account: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    qos: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    constraint: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Any other option of sbatch. Repeatable.")
+    ] = None,
+    gpu_request: Annotated[str, typer.Option(help="gpus-per-node, gres, or none: how GPUs are asked for.")] = (
+        "gpus-per-node"
+    ),
+    cpus_per_node: Annotated[int, typer.Option(help="Cores of a node; 0: the node for this job alone.")] = 0,
+    container: Annotated[str | None, typer.Option(help="Image for pyxis, or an .sif file for apptainer.")] = None,
+    mount: Annotated[list[str] | None, typer.Option(help="FROM:TO, in a container. Repeatable.")] = None,
+    venv: Annotated[Path | None, typer.Option(help="Virtual environment to activate; else the present Python.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=VALUE,VALUE", help="As `triptych sweep`: an array, a task a point."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(metavar='"NAME: PATH=VALUE ..."', help="As `triptych sweep`. Repeatable.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(help="Points of a sweep trained at once; 0: no limit.")] = 0,
+) -> None:
+    """Write a batch script for a run, or for each point of a sweep, with the code and settings that it runs; print or
+    submit it. The job saves before its limit, requeues itself, and goes on from the newest checkpoint.
+    """
+    from triptych.launch.commands.slurm import slurm as command
+    from triptych.launch.slurm.job import JobConfig, gpu_request_named
+
+    named = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    lines = [f"{key}={value}" for key, value in named.items() if value is not None]
+    job = JobConfig(
+        num_nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        time=time,
+        gpu_request=gpu_request_named(gpu_request),
+        cpus_per_node=cpus_per_node,
+        container=container,
+        mounts=tuple(mount or ()),
+        venv=venv.absolute() if venv is not None else None,
+        grace_seconds=grace_seconds,
+        max_failures=max_failures,
+        chain=chain,
+        sbatch=(*lines, *(sbatch or ())),
+    )
+    command(
+        run,
+        run_dir,
+        settings or [],
+        job,
+        grids=grid or [],
+        variants=variant or [],
+        at_once=at_once,
+        resume=resume,
+        submit=submit,
+        command=shlex.join(["triptych", *sys.argv[1:]]),
+    )
+
+
+@app.command()
 def attention(
     run: Annotated[str, typer.Argument(help="Name of a run, e.g. trimodal_demo.")] = "trimodal_demo",
     settings: Settings = None,
@@ -275,6 +349,47 @@ def evaluate(
     from triptych.launch.commands.evaluate import evaluate as command
 
     command(run_dir, out, settings or [], weights)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A run's directory, a checkpoint, or another's folder.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder to make; it must not exist.")],
+    to: Annotated[str, typer.Option(help="hf (Hugging Face) or native (a run's directory).")],
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", help="native, hf, deepspeed, megatron or llama; looked at if not given."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run (a name, or a directory) of what does not say its own.")
+    ] = None,
+    weights: Weights = "weights",
+    max_shard_gib: Annotated[float, typer.Option(help="hf: largest file of weights, in GiB.")] = 5.0,
+    dtype: Annotated[str, typer.Option(help="hf: fp32 or bf16.")] = "fp32",
+    verify: Annotated[
+        bool, typer.Option(help="Compare all tensors and the logits of all tasks, bit for bit; code 1 if they differ.")
+    ] = False,
+    settings: Settings = None,
+) -> None:
+    """Convert checkpoints: to and from Hugging Face folders; from DeepSpeed, Megatron torch_dist, LLaDA and LLaMA."""
+    from triptych.launch.commands.convert import convert as command
+
+    code = command(
+        source,
+        target,
+        to=to,
+        origin=origin,
+        run=run,
+        settings=settings or [],
+        weights=weights,
+        max_shard_gib=max_shard_gib,
+        dtype=dtype,
+        verify=verify,
+        command=_command_line(),
+    )
+    raise typer.Exit(code)
 
 
 @data_app.command("make")
