@@ -71,8 +71,12 @@ class RunDirectory:
         document = {"command": command, "version": version("triptych"), "commit": commit(), "run": to_mapping(run)}
         replace_file(self.folder / "code.diff", _diff())
         if not self.code.exists():
-            copy_code(_REPOSITORY, self.code, commit())
+            self.copy_code()
         replace_file(self.settings, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
+
+    def copy_code(self) -> None:
+        """Keep the code as it is now. OSError if the disk refuses; nothing is left then."""
+        copy_code(_REPOSITORY, self.code, commit())
 
     def note_end(self, tokens: int, *, stopped: bool) -> None:
         """Keep that the run has come to its end at `tokens`, or, if it was stopped, that it has not."""
