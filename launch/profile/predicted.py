@@ -1,8 +1,10 @@
 """Memory of a run before it is built: what `trainer/parallel/memory.py` says, in the parts of a record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 
 from triptych.configs.trimodal import TrimodalRun
 from triptych.models.trimodal.counts import rank_counts
@@ -32,7 +34,7 @@ def predicted_bytes(run: TrimodalRun, world_size: int) -> int:
     """Of the process that holds most of a run on so many, activations left out. The layout must be legal, and no
     process group be open: the model is built without memory for its weights.
     """
-    with process_groups(Placement()) as groups, torch.device("meta"):
+    with _on_cpu(), process_groups(Placement()) as groups, torch.device("meta"):
         model = run.build_model(groups)
     layout, plan = run.fit.parallel, run.plan(world_size)
     first_cost, last_cost = run.stage_costs
@@ -48,3 +50,13 @@ def predicted_bytes(run: TrimodalRun, world_size: int) -> int:
         sizes = [size for kinds in kinds_of_groups if (size := sum(counts.get(kind, 0) for kind in kinds))]
         largest = max(largest, sum(predicted_parts(run, sizes, data_ranks=plan.data_ranks).values()))
     return largest
+
+
+@contextmanager
+def _on_cpu() -> Iterator[None]:
+    """A default group of this process alone that takes no memory of a device, which others are about to need."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -136,7 +136,7 @@ def backed_bytes(address: int, size: int) -> int:
         ctypes.c_void_p(first), ctypes.c_size_t(num_pages * _PAGE), present
     ):
         return size
-    return min(size, int(np.frombuffer(present, np.uint8).astype(bool).sum()) * _PAGE)
+    return min(size, int(np.frombuffer(bytes(present), np.uint8).astype(bool).sum()) * _PAGE)
 
 
 def living(device: torch.device) -> dict[int, int]:

@@ -1,0 +1,93 @@
+"""Why the best point is the best: each of its values against the others that were tried beside it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from triptych.launch.profile.sweep.folder import Outcome
+from triptych.launch.profile.sweep.points import LAYOUT, NAMES, Point
+from triptych.launch.profile.sweep.search import AS_GOOD
+
+_GIB = 2**30
+
+
+def reasons(top: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each point that differs from the best in one thing (a layout is one), and one for the choice."""
+    lines = [
+        f"{told(top.point)}: {top.speed:,.0f} tokens/s, {_gib(top.peak_bytes)}",
+        f"It is the fastest, or within {AS_GOOD:.0%} of that and the one that holds least.",
+    ]
+    for other in outcomes:
+        names = _differences(top.point, other.point)
+        if other is not top and len(names) == 1:
+            lines.append(_compared(names[0], top, other))
+    rest = [other for other in outcomes if other.state == "done" and len(_differences(top.point, other.point)) > 1]
+    if rest:
+        lines.append(f"{len(rest)} points differ in more than one thing; the fastest of them: {_fastest(rest, top)}")
+    return lines
+
+
+def told(point: Point) -> str:
+    """A point in words."""
+    layout = "x".join(str(point.arm[path]) for path in LAYOUT[:2])
+    parts = [f"layout {layout} (tensor x pipeline)"]
+    others = [path for path in point.values if path not in LAYOUT]
+    extra = [path for path in LAYOUT[2:] if point.arm[path] not in (1, False)]
+    return ", ".join(parts + [f"{_name(path)} {point.values[path]}" for path in (*extra, *others)])
+
+
+def _compared(name: str, top: Outcome, other: Outcome) -> str:
+    mine, theirs = _value(name, top.point), _value(name, other.point)
+    if other.state != "done":
+        return f"{name} {theirs}: {other.state}: {other.reason}"
+    gain, size = top.speed / other.speed - 1, (top.peak_bytes or 0) - (other.peak_bytes or 0)
+    memory = f"{abs(size) / _GIB:.3g} GiB {'more' if size >= 0 else 'less'}"
+    if name == NAMES["fit.recompute"] and gain >= 0:
+        return f"{name} {theirs} costs {1 - other.speed / top.speed:.1%} and holds {_opposite(memory)}"
+    verb = "gains" if gain >= 0 else "loses"
+    return f"{name} {mine} {verb} {abs(gain):.1%} over {theirs}, for {memory}"
+
+
+def _opposite(memory: str) -> str:
+    return memory.replace("more", "less") if memory.endswith("more") else memory.replace("less", "more")
+
+
+def _differences(one: Point, other: Point) -> list[str]:
+    """Names of what they differ in."""
+    paths = [path for path in one.values if one.values[path] != other.values.get(path)]
+    return list(dict.fromkeys("layout" if path in LAYOUT else _name(path) for path in paths))
+
+
+def _value(name: str, point: Point) -> Any:
+    if name == "layout":
+        short = [f"{NAMES[path]} {point.arm[path]}" for path in LAYOUT if point.arm[path] not in (1, False)]
+        return f"({', '.join(short) or 'data parallel alone'})"
+    return next(value for path, value in point.values.items() if _name(path) == name)
+
+
+def _fastest(rest: Sequence[Outcome], top: Outcome) -> str:
+    fastest = max(rest, key=lambda outcome: outcome.speed)
+    return f"{told(fastest.point)}, {fastest.speed / top.speed - 1:+.1%}"
+
+
+def table(outcomes: Sequence[Outcome], top: Outcome | None) -> Iterator[tuple[bool, list[str]]]:
+    """Whether it is the best, and the cells of COLUMNS, of each point."""
+    for outcome in outcomes:
+        relative = "" if top is None or not outcome.speed else f"{outcome.speed / top.speed - 1:+.1%}"
+        seconds = "" if outcome.step_seconds is None else f"{1e3 * outcome.step_seconds:.1f}"
+        if outcome.quartiles is not None:
+            seconds += f" ({1e3 * outcome.quartiles[0]:.1f} to {1e3 * outcome.quartiles[1]:.1f})"
+        speed = f"{outcome.speed:,.0f}" if outcome.speed else ""
+        memory = _gib(outcome.peak_bytes)
+        ending = outcome.state if not outcome.reason else f"{outcome.state}: {outcome.reason}"
+        yield outcome is top, [told(outcome.point), speed, relative, seconds, memory, ending]
+
+
+COLUMNS = ("point", "tokens/s", "against the best", "ms a step (quartiles)", "GiB at most", "how it ended")
+
+
+def _name(path: str) -> str:
+    return NAMES.get(path, path)
+
+
+def _gib(size: int | None) -> str:
+    return "" if size is None else f"{size / _GIB:.3g} GiB"
