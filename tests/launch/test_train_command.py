@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ from tiny_world import environment, start_command
 from triptych.configs.token_data import load_tokenizers
 from triptych.configs.tokenizers import build_tokenizer, image_fsq_demo
 from triptych.data_pipelines.tokenizers.text import TextTokenizer
+from triptych.launch.slurm.code_copy import copy_code
 from triptych.trainer.checkpoint.disk.reading import read_part
 
 pytest_plugins = ["command_fixtures"]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def checkpoints(run_dir):
@@ -128,13 +131,16 @@ def test_a_finished_run_goes_on_to_a_later_end(command, own_run):
 
 
 def test_two_processes_under_torchrun_equal_one(world, trained, tmp_path):
-    """Micro-batches and ranks change the order of sums alone."""
+    """Micro-batches and ranks change the order of sums alone. Both start from a copy of the code, as a run on a cluster
+    does: ranks compare what they run, and a checkout may change while they start.
+    """
+    copy_code(REPOSITORY, tmp_path / "code", "0" * 40)
     arguments = world.training(tmp_path / "run")[1:]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*torchrun, "-m", "triptych.launch.train", *arguments],
         cwd=tmp_path,
-        env=environment(),
+        env=environment(PYTHONPATH=str(tmp_path / "code")),
         capture_output=True,
         text=True,
         timeout=180,
@@ -142,6 +148,7 @@ def test_two_processes_under_torchrun_equal_one(world, trained, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stdout + done.stderr
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["commit"] == "0" * 40
     assert sorted(path.name for path in (tmp_path / "run" / "logs").iterdir()) == ["rank0.jsonl", "rank1.jsonl"]
     alone, together = last_weights(trained), last_weights(tmp_path / "run")
     assert max(float((alone[name] - together[name]).abs().max()) for name in alone) < 1e-4
