@@ -84,9 +84,12 @@ def _saved_by_layer(work: Workload, form: Form) -> float:
     norm_width = FP32 if form == "cpu" else width
     kept = norms * per_norm * whole
     if shape.qk_norm:
-        # Queries lie apart in the one tensor and are copied; keys are a part of it, unless fp32 makes a copy.
-        copied_keys = K if norm_width > width else 0
-        kept += split + copied_keys + ((split + K) if form == "cpu" else 0)
+        # The norm's input: a part of the one tensor, but where fp32 makes a copy, and queries of a group are brought
+        # together.
+        copies = norm_width > width
+        kept += split if copies or shape.num_groups < shape.num_heads else 0
+        kept += K if copies else 0
+        kept += split + K if form == "cpu" else 0
     elements += (5 if form == "cpu" else 3) * F if shape.gated else 2 * F
     rows = norms * (_whole_share(work)) + (shape.num_heads + shape.num_groups) / tensor * shape.qk_norm
     rows += shape.num_heads / tensor if shape.softmax and work.recompute != "selective" else 0

@@ -12,7 +12,7 @@ from triptych.launch.planning.published.rows import SOURCES, Published, publishe
 TOLERANCE = 0.2
 """How far from the published figure a prediction may be to count as one that reproduces it."""
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "source",
     "model",
     "device",

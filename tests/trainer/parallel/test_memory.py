@@ -132,10 +132,10 @@ def elements_left_whole(model, rank, num_ranks):
     return elements
 
 
-def batch():
-    tokens_BS = torch.arange(16).repeat(2, 1) + MODEL.vocabulary.codes_start("text")
+def batch(num_rows=2, num_positions=16):
+    tokens_BS = torch.arange(num_positions).repeat(num_rows, 1) + MODEL.vocabulary.codes_start("text")
     roles_BS = torch.full_like(tokens_BS, Role.TARGET, dtype=torch.uint8)
-    return one_each(tokens_BS, roles_BS, torch.zeros(2, 3, dtype=torch.int64))
+    return one_each(tokens_BS, roles_BS, torch.zeros(num_rows, 3, dtype=torch.int64))
 
 
 def living_storages():
