@@ -59,9 +59,11 @@ def train_step(
     rows = rows.to(groups.device)
     data_seconds = waited_seconds + time.perf_counter() - beginning
     measurement = scaling.cut(rows, config.micro_batch_per_dp_rank, groups, tokens=state.tokens)
-    parts = micro_batches(rows, config.micro_batch_per_dp_rank) if measurement is None else measurement.micro_batches
-    halves = None if measurement is None else measurement.halves
-    metrics = state.engine.forward_backward(parts, objective, stream, halves)
+    if measurement is None:
+        metrics = state.engine.forward_backward(micro_batches(rows, config.micro_batch_per_dp_rank), objective, stream)
+    else:
+        parts, halves = measurement.micro_batches, measurement.halves
+        metrics = state.engine.forward_backward(parts, objective, stream, halves)
     batch_tokens, samples, lost_samples = groups.sum_over_data(counts(rows)).tolist()
     tokens, step, is_updated = state.tokens + batch_tokens, state.step + 1, False
 

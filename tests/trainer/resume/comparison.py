@@ -1,6 +1,6 @@
 """How far a run that was interrupted is from one that was not."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from attempts import Attempt
@@ -74,11 +74,18 @@ def difference(attempts, reference):
 
 def _part_difference(folder, other, part):
     """Of two checkpoints; infinite if they do not stand at the same place, or know other names."""
-    headers = [verify_checkpoint(each).header for each in (folder, other)]
+    headers = [_place(verify_checkpoint(each).header) for each in (folder, other)]
     tensors, others = read_part(folder, part), read_part(other, part)
     if headers[0] != headers[1] or tensors.keys() != others.keys():
         return float("inf")
     return largest(_tensor_difference(tensors[name], others[name], relative=part != "weights") for name in tensors)
+
+
+def _place(header):
+    """Without what has been measured on the way, as losses are: it differs by roundings from layout to layout."""
+    carried = {name: document for name, document in header.carried.items() if name != "health"}
+    health = header.carried["health"]
+    return replace(header, carried=carried | {"health": {name: health[name] for name in health if name != "windows"}})
 
 
 def _tensor_difference(tensor, other, *, relative):

@@ -20,6 +20,7 @@ from triptych.trainer.checkpoint.disk.reading import read_part
 from triptych.trainer.checkpoint.store import CheckpointStore
 from triptych.trainer.engine.engine import Engine
 from triptych.trainer.fit import fit
+from triptych.trainer.health.policy import HealthPolicy
 from triptych.trainer.loader.losses import LossBudget
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
 from triptych.trainer.parallel.groups import process_groups
@@ -82,6 +83,7 @@ def _pass(stop, placement):
             state = TrainState(engine=Engine(layout_run.build_chunks(groups, stop.cell), config.engine, groups))
             state.carried["loss_divisor"] = state.engine.divisor
             state.carried["lost_samples"] = LossBudget(config.loader)
+            state.carried["health"] = HealthPolicy(config.health)
             with CheckpointStore(stop.source, CheckpointConfig(), groups, tiny_run.IDENTITY) as store:
                 store.load_newest(state)
             with CheckpointStore(stop.target, CheckpointConfig(), groups, tiny_run.IDENTITY) as store:
