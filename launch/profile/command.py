@@ -49,7 +49,7 @@ class Asked:
         """Its settings. ValueError as `triptych train`, for a number of micro-batches that makes no sense, and for a
         layout that cannot run.
         """
-        if (self.num_micro_batches or 1) < 1:
+        if self.num_micro_batches is not None and self.num_micro_batches < 1:
             raise ValueError("--micro-batches is 1 or more; give such a number")
         run = sized(with_settings(named_run(self.name), self.settings), world_size, self.num_micro_batches)
         require_layout(run.plan(world_size))

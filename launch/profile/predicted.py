@@ -1,62 +1,50 @@
-"""Memory of a run before it is built: what `trainer/parallel/memory.py` says, in the parts of a record."""
+"""Memory of a run before it is built, in the parts of a record: the engine's by `trainer/parallel/memory.py`, the
+activations by the planner.
+"""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
-import torch.distributed as dist
+from collections.abc import Sequence
 
 from triptych.configs.trimodal import TrimodalRun
-from triptych.models.trimodal.counts import rank_counts
-from triptych.trainer.parallel.groups import process_groups
-from triptych.trainer.parallel.memory import memory_estimate
-from triptych.trainer.parallel.placement import Placement
-from triptych.trainer.parallel.stages import chunk_layers
-from triptych.trainer.scaling.scaling import hyper_parameters
+from triptych.launch.planning.model.activations import Form, activation_bytes
+from triptych.launch.planning.model.memory import group_sizes
+from triptych.launch.planning.runs import workload_of
+from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS
+from triptych.trainer.parallel.memory import MemoryEstimate, memory_estimate
 
 
-def predicted_parts(run: TrimodalRun, group_sizes: Sequence[int], *, data_ranks: int) -> dict[str, int]:
-    """`record.MEMORY_PARTS` as predicted, of a process with so many parameters in the optimizer's groups; activations,
-    which the estimate leaves out, are missing.
+def predicted_parts(
+    run: TrimodalRun, world_size: int, sizes: Sequence[int], *, stage: int, form: Form
+) -> dict[str, int]:
+    """`record.MEMORY_PARTS` as predicted, bytes, of a process of a pipeline's stage that has parameters of these sizes
+    in the optimizer's groups.
     """
-    estimate = memory_estimate(
-        group_sizes, zero_stage=run.fit.engine.zero_stage, precision=run.fit.engine.precision, data_ranks=data_ranks
-    )
+    held = _held(run, world_size, sizes, form)
     return {
-        "parameters": estimate.parameters,
-        "gradients": estimate.gradients,
-        "optimizer": estimate.optimizer,
-        "buffers": estimate.buffers,
+        "parameters": held.parameters,
+        "gradients": held.gradients,
+        "optimizer": held.optimizer,
+        "buffers": held.buffers,
+        "activations": activation_bytes(workload_of(run, world_size), stage, form).total,
     }
 
 
-def predicted_bytes(run: TrimodalRun, world_size: int) -> int:
-    """Of the process that holds most of a run on so many, activations left out. The layout must be legal, and no
-    process group be open: the model is built without memory for its weights.
-    """
-    with _on_cpu(), process_groups(Placement()) as groups, torch.device("meta"):
-        model = run.build_model(groups)
-    layout, plan = run.fit.parallel, run.plan(world_size)
-    first_cost, last_cost = run.stage_costs
-    kinds_of_groups = hyper_parameters(run.fit, run.facts).kind_groups
-    largest = 0
-    for stage in range(layout.pipeline):
-        chunks = [
-            chunk_layers(layout, run.model.num_layers, stage, chunk, first_cost=first_cost, last_cost=last_cost)
-            for chunk in range(layout.virtual)
-        ]
-        layers = {layer for chunk in chunks for layer in chunk}
-        counts = rank_counts(model, run.model.num_layers, layers, layout.tensor)
-        sizes = [size for kinds in kinds_of_groups if (size := sum(counts.get(kind, 0) for kind in kinds))]
-        largest = max(largest, sum(predicted_parts(run, sizes, data_ranks=plan.data_ranks).values()))
-    return largest
+def predicted_bytes(run: TrimodalRun, world_size: int, form: Form) -> int:
+    """The most that a process of a run on so many holds at one time. The layout must be legal."""
+    work = workload_of(run, world_size)
+    return max(
+        _held(run, world_size, group_sizes(work, stage), form).peak(
+            activation_bytes(work, stage, form).total, num_micro_batches=work.num_micro_batches
+        )
+        for stage in range(work.layout.pipeline)
+    )
 
 
-@contextmanager
-def _on_cpu() -> Iterator[None]:
-    """A default group of this process alone that takes no memory of a device, which others are about to need."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+def _held(run: TrimodalRun, world_size: int, sizes: Sequence[int], form: Form) -> MemoryEstimate:
+    """A CPU backs of the buffers for gradients only what is written."""
+    return memory_estimate(
+        sizes,
+        zero_stage=run.fit.engine.zero_stage,
+        precision=run.fit.engine.precision,
+        data_ranks=run.plan(world_size).data_ranks,
+        bucket_elements=min(REDUCE_BUCKET_ELEMENTS, sum(sizes)) if form == "cpu" else REDUCE_BUCKET_ELEMENTS,
+    )

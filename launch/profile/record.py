@@ -24,10 +24,11 @@ between the parts, such as counting tokens, and waiting for a pipeline's neighbo
 """
 
 MEMORY_PARTS: tuple[str, ...] = ("parameters", "gradients", "optimizer", "buffers", "activations", "other")
-"""Of one process. As predicted, `trainer/parallel/memory.py` has what each is. As measured: parameters, the bytes of
-the tensors that the forward pass reads; optimizer, those of the fp32 weights and moments apart from these; gradients,
-all that a backward pass leaves besides, buffers among it; activations, the most that a forward pass adds and its
-backward pass takes away; other, what the peak has beyond the sum of these: what a moment needs, and the libraries.
+"""Of one process. As predicted, `trainer/parallel/memory.py` and `launch/planning/model/activations.py` have what each
+is. As measured: parameters, the bytes of the tensors that the forward pass reads; optimizer, those of the fp32 weights
+and moments apart from these; gradients, all that a backward pass leaves besides, buffers among it; activations, the
+most that a forward pass adds and its backward pass takes away; other, what the peak has beyond the sum of these: what a
+moment needs, and the libraries.
 """
 
 COUNTS: tuple[str, ...] = ("as_run", "dense_head", "computed")

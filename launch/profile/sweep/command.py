@@ -14,6 +14,7 @@ from triptych.launch.commands.attention import request_of
 from triptych.launch.profile.command import Asked, sized
 from triptych.launch.profile.measure.memory import machine_memory_bytes
 from triptych.launch.profile.measuring import Passes
+from triptych.launch.profile.predicted import predicted_bytes
 from triptych.launch.profile.sweep.folder import Outcome, ProfileFolder
 from triptych.launch.profile.sweep.pages import write_sweep
 from triptych.launch.profile.sweep.points import Point, axes_of, changed_options
@@ -43,7 +44,8 @@ class SweepConfig:
     minutes: float = 15.0
 
     def __post_init__(self) -> None:
-        if (self.world_size or 1) < 1 or self.minutes <= 0 or (self.memory_gib or 1) <= 0:
+        numbers = [number for number in (self.world_size, self.memory_gib, self.minutes) if number is not None]
+        if min(numbers) <= 0:
             raise ValueError("--world-size, --minutes and --memory-gib are above 0; give such numbers")
 
 
@@ -74,7 +76,15 @@ def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Plac
         return _outcome(point, asked, passes, place, world_size, 60 * config.minutes, code)
 
     with place.held():
-        search = Search(run=run, world_size=world_size, axes=axes, limit_bytes=limit, profile=profile_point)
+        form = "cuda" if torch.cuda.is_available() else "cpu"
+        search = Search(
+            run=run,
+            world_size=world_size,
+            axes=axes,
+            limit_bytes=limit,
+            predict=lambda tree: predicted_bytes(tree, world_size, form),
+            profile=profile_point,
+        )
         outcomes = search()
         top = best(outcomes)
         options = [*given, *changed_options(run, top.point)] if top is not None else []
@@ -88,7 +98,7 @@ def _fixed_batch(asked: Asked, world_size: int) -> tuple[TrimodalRun, Asked]:
     """The run, and what is asked, with one batch for all points, so that they do the same work. A number of
     micro-batches is that of the run's own layout.
     """
-    if (asked.num_micro_batches or 1) < 1:
+    if asked.num_micro_batches is not None and asked.num_micro_batches < 1:
         raise ValueError("--micro-batches is 1 or more; give such a number")
     run = with_settings(named_run(asked.name), asked.settings)
     if asked.num_micro_batches is None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.configs.trimodal import TrimodalRun
-from triptych.launch.profile.predicted import predicted_bytes
 from triptych.launch.profile.sweep.folder import Outcome
 from triptych.launch.profile.sweep.points import Axes, Point, at, own_point, point_run
 
 NUM_PURSUED = 3
 PURSUED_WITHIN = 0.1
-SLACK = 1.05  # of a prediction, before a point is given up for it
+SLACK = 1.15  # of a prediction, before a point is given up for it
 AS_GOOD = 0.01  # a gain below it is not worth any memory
 _GIB = 2**30
 
@@ -30,12 +29,13 @@ Profile = Callable[[Point], Outcome]
 
 @dataclass(kw_only=True)
 class Search:
-    """outcomes: of all points so far, in order. limit_bytes: that a process may hold."""
+    """outcomes: of all points so far, in order. limit_bytes: that a process may hold. predict: bytes that one will."""
 
     run: TrimodalRun
     world_size: int
     axes: Axes
     limit_bytes: int
+    predict: Callable[[TrimodalRun], int]
     profile: Profile
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -100,7 +100,7 @@ class Search:
         run = point_run(self.run, point, self.world_size)
         if run is None:
             return None
-        expected = expected_bytes(point, predicted_bytes(run, self.world_size), self.outcomes)
+        expected = expected_bytes(point, self.predict(run), self.outcomes)
         if expected > SLACK * self.limit_bytes:
             reason = f"about {expected / _GIB:.3g} GiB expected, there are {self.limit_bytes / _GIB:.3g}"
             outcome = Outcome(point=point, state="pruned", reason=reason)
@@ -125,10 +125,9 @@ def within(outcome: Outcome, limit_bytes: int) -> Outcome:
     )
 
 
-def expected_bytes(point: Point, without_activations: int, outcomes: Sequence[Outcome]) -> float:
-    """At the least, of a point with larger micro-batches than others that were measured and have the same settings
-    otherwise: memory is a constant and a part that grows with the micro-batch. Where there are no two of these, what is
-    predicted without activations.
+def expected_bytes(point: Point, predicted: int, outcomes: Sequence[Outcome]) -> float:
+    """Of a point: where two with smaller micro-batches were measured that have the same settings otherwise, along the
+    line through them, memory being a constant and a part that grows with the micro-batch; else what is predicted.
     """
     alike = {
         each.point.micro_batch: each.peak_bytes
@@ -137,7 +136,7 @@ def expected_bytes(point: Point, without_activations: int, outcomes: Sequence[Ou
     }
     sizes = [size for size in sorted(alike) if size < point.micro_batch]
     if len(sizes) < 2:
-        return float(without_activations)
+        return float(predicted)
     low, high = sizes[-2:]
     growth = (alike[high] - alike[low]) / (high - low)
     return alike[high] + max(0.0, growth) * (point.micro_batch - high)

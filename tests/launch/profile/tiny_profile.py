@@ -1,10 +1,10 @@
-"""The benchmark of a large run shrunk to a second: its rows keep their tasks, and hold several documents."""
-
-import json
+"""The profile of a large run shrunk to a second: its rows keep their tasks, and hold several documents."""
 
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
-from triptych.launch.profile.command import benchmark
+from triptych.launch.profile.command import Asked, profile_run
+from triptych.launch.profile.measuring import Passes
+from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
 
 NAME = "trimodal_320m"
@@ -28,18 +28,19 @@ def tiny_run(*settings):
     return with_settings(named_run(NAME), [*SETTINGS, *settings])
 
 
-def measured(folder, *settings, placement=None, trace=False, num_micro_batches=4):
-    """What the benchmark wrote down."""
-    path = benchmark(
-        NAME,
-        [*SETTINGS, *settings],
-        placement=placement or Placement(),
+def measured(folder, *settings, placement=None, num_micro_batches=4, checkpoint=False, trace=True):
+    """The record; None on other processes than the first. One step warms up, so that the counted batches are known."""
+    placement = placement or Placement()
+    asked = Asked(
+        name=NAME,
+        settings=(*SETTINGS, *settings),
         num_micro_batches=num_micro_batches,
-        num_warmup=1,
-        num_steps=NUM_STEPS,
-        trace=trace,
+        data="synthetic",
         folder=folder,
         code="abc",
-        command="python -m triptych.launch.profile ...",
+        command="triptych profile ...",
     )
-    return json.loads(path.read_text()) if path.exists() else None
+    run = asked.run(placement.world_size)
+    with process_groups(placement, run.fit.parallel) as groups:
+        passes = Passes(num_warmup=0, num_steps=NUM_STEPS, trace=trace, checkpoint=checkpoint)
+        return profile_run(run, groups, asked, passes)

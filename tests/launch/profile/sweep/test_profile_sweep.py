@@ -1,0 +1,225 @@
+"""A sweep tries what can run, leaves out what cannot fit, goes on where it stopped, and says why the best is best."""
+
+import json
+import sys
+
+import pytest
+
+from triptych.configs.registry import named_run
+from triptych.configs.tree import with_settings
+from triptych.launch.profile.command import Asked
+from triptych.launch.profile.measuring import Passes
+from triptych.launch.profile.predicted import predicted_bytes
+from triptych.launch.profile.sweep import command, processes
+from triptych.launch.profile.sweep.command import SweepConfig, sweep_run
+from triptych.launch.profile.sweep.folder import Outcome, ProfileFolder
+from triptych.launch.profile.sweep.points import (
+    KERNEL,
+    LAYOUT,
+    MICRO_BATCH,
+    PIPELINE,
+    RECOMPUTE,
+    TENSOR,
+    ZERO,
+    axes_of,
+    changed_options,
+    own_point,
+    point_run,
+)
+from triptych.launch.profile.sweep.processes import Ending, run_point
+from triptych.launch.profile.sweep.reasons import reasons
+from triptych.launch.profile.sweep.search import Search, best, expected_bytes
+from triptych.launch.sweep.grid import parse_grid
+from triptych.trainer.parallel.placement import Placement
+from triptych.trainer.parallel.refusal import is_legal
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def run():
+    return with_settings(named_run("trimodal_demo"), ["fit.physical_batch=16", "model.vocabulary_multiple=8"])
+
+
+def axes(run, world_size=1, *grids):
+    return axes_of(run, world_size, ["auto"], [parse_grid(grid) for grid in grids])
+
+
+def outcome(point, speed=None, gib=1.0, state="done"):
+    size = int(gib * GIB)
+    return Outcome(point=point, state=state, tokens_per_second=speed, step_seconds=0.1, peak_bytes=size)
+
+
+def searched(run, profile, *grids, world_size=1, limit_gib=64.0, predict=lambda tree: 0):
+    limit = int(limit_gib * GIB)
+    found = axes(run, world_size, *grids)
+    search = Search(run=run, world_size=world_size, axes=found, limit_bytes=limit, predict=predict, profile=profile)
+    return search()
+
+
+def test_every_point_that_is_tried_can_run(run):
+    tried = []
+
+    def profile(point):
+        tried.append(point)
+        return outcome(point, speed=100.0)
+
+    searched(run, profile, f"{MICRO_BATCH}=4", world_size=2)
+    assert len({point.name for point in tried}) == len(tried)
+    assert all(is_legal(with_settings(run, point.options).plan(2)) for point in tried)
+    layouts = {tuple(point.arm[path] for path in LAYOUT) for point in tried}
+    assert layouts == {(1, 1, 1, False), (1, 2, 1, False), (2, 1, 1, True), (2, 1, 1, False)}
+    assert {point.arm[ZERO] for point in tried if point.arm[PIPELINE] > 1} == {1}
+
+
+def test_the_fastest_arm_is_climbed_and_the_slow_are_not(run):
+    def profile(point):
+        speed = {0: 50.0, 1: 100.0, 2: 70.0}[point.arm[ZERO]] + min(point.micro_batch, 8)
+        return outcome(point, speed=speed * (0.8 if point.recompute == "full" else 1.0), gib=point.micro_batch)
+
+    outcomes = searched(run, profile)
+    sizes = {zero: [o.point.micro_batch for o in outcomes if o.point.arm[ZERO] == zero] for zero in (0, 1, 2)}
+    assert sizes[0] == sizes[2] == [4]
+    assert set(sizes[1]) >= {1, 2, 4, 8, 16}
+    assert (best(outcomes).point.micro_batch, best(outcomes).point.recompute) == (8, "none")
+
+
+def test_a_failure_is_a_result_and_the_search_goes_on(run):
+    def profile(point):
+        state = "failed" if point.arm[ZERO] == 1 else "done"
+        return outcome(point, speed=None if state == "failed" else 10.0, state=state)
+
+    outcomes = searched(run, profile)
+    assert {o.state for o in outcomes if o.point.arm[ZERO] == 1} == {"failed"}
+    assert best(outcomes).point.arm[ZERO] in (0, 2)
+
+
+def test_where_a_micro_batch_does_not_fit_recomputation_gets_it(run):
+    def profile(point):
+        held = point.micro_batch * (0.5 if point.recompute == "full" else 1.0)
+        return outcome(point, speed=point.micro_batch * (1.5 if point.recompute == "none" else 1.4), gib=held)
+
+    outcomes = searched(run, profile, "fit.engine.zero_stage=1", limit_gib=9.0)
+    states = {(o.point.micro_batch, o.point.recompute): o.state for o in outcomes}
+    assert states[8, "none"] == "done" and states[16, "none"] in ("pruned", "out of memory")
+    assert states[16, "full"] == "done" and best(outcomes).point.recompute == "full"
+
+
+def test_what_cannot_fit_is_not_run(run):
+    def profile(point):
+        raise AssertionError("nothing of it fits")
+
+    outcomes = searched(run, profile, limit_gib=1e-3, predict=lambda tree: predicted_bytes(tree, 1, "cpu"))
+    assert outcomes and {o.state for o in outcomes} == {"pruned"} and best(outcomes) is None
+
+
+def test_memory_is_extrapolated_along_the_micro_batch(run):
+    arm = next(axes(run, 1, "fit.engine.zero_stage=1").arms())
+    points = {size: with_size(run, arm, size) for size in (2, 4, 16)}
+    known = [outcome(points[2], 1.0, gib=3.0), outcome(points[4], 1.0, gib=4.0)]
+    assert expected_bytes(points[16], 1, known) == (4 + 0.5 * 12) * GIB
+    assert expected_bytes(points[16], 7, known[:1]) == 7
+
+
+def with_size(run, arm, size):
+    return type(own_point(run, arm))(arm=arm, micro_batch=size, recompute="none")
+
+
+def test_a_gain_within_a_percent_is_not_worth_memory(run):
+    arm = next(axes(run, 1).arms())
+    outcomes = [outcome(with_size(run, arm, 4), 100.0, gib=10), outcome(with_size(run, arm, 8), 100.9, gib=41)]
+    assert best(outcomes) is outcomes[0]
+
+
+def test_reasons_name_gain_and_memory(run):
+    arm = next(axes(run, 1).arms())
+    top = outcome(with_size(run, arm, 8), 102.0, gib=41)
+    full = type(top.point)(arm=arm, micro_batch=8, recompute="full")
+    lines = reasons(top, [outcome(with_size(run, arm, 4), 100.0, gib=10), outcome(full, 77.52, gib=21), top])
+    assert "micro-batch 8 gains 2.0% over 4, for 31 GiB more" in lines
+    assert "recomputation full costs 24.0% and holds 20 GiB less" in lines
+
+
+def test_a_grid_takes_the_place_of_an_axis_or_adds_one(run):
+    found = axes(run, 1, f"{RECOMPUTE}=none", f"{MICRO_BATCH}=2,4", f"{KERNEL}=auto", "fit.loader.num_workers=0,1")
+    assert (found.recomputes, found.micro_batches) == (["none"], [2, 4])
+    assert {arm["fit.loader.num_workers"] for arm in found.arms()} == {0, 1}
+
+
+def test_options_to_paste_are_what_differs_from_the_run(run):
+    arm = next(axes(run, 2, f"{TENSOR}=2", f"{ZERO}=1", f"{PIPELINE}=1").arms())
+    assert changed_options(run, own_point(run, arm)) == [f"{TENSOR}=2"]
+    assert point_run(run, with_size(run, arm, 32), 2) is None  # more rows at once than a rank has
+
+
+SCRIPTS = {
+    "done": "print('well')",
+    "out of memory": "raise SystemExit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB')",
+    "failed": "raise SystemExit('triptych: error: no')",
+    "too long": "import time; time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("state", SCRIPTS)
+def test_how_processes_end(state, tmp_path, monkeypatch):
+    script = tmp_path / "stand_in.py"
+    script.write_text(f"#!{sys.executable}\n{SCRIPTS[state]}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(processes.sys, "executable", str(script))
+    ending = run_point([], tmp_path / "point", world_size=2, limit_seconds=1.0 if state == "too long" else 30.0)
+    assert ending.state == state
+    assert state != "failed" or ending.reason == "no"
+
+
+def asked(folder):
+    return Asked(
+        name="trimodal_demo",
+        settings=(),
+        num_micro_batches=None,
+        data="synthetic",
+        folder=folder,
+        code="abc",
+        command="triptych profile trimodal_demo --sweep",
+    )
+
+
+def test_a_sweep_that_failed_is_written_down_and_goes_on(tmp_path, monkeypatch, capsys):
+    calls, endings = [], [Ending(state="failed", reason="no device"), Ending(state="out of memory", reason="full")]
+
+    def ended(arguments, folder, *, world_size, limit_seconds):
+        calls.append(folder.name)
+        return endings["zero_stage=1" in folder.name]
+
+    monkeypatch.setattr(command, "run_point", ended)
+    grids = (
+        "fit.engine.zero_stage=0,1",
+        "fit.parallel.tensor=1",
+        "fit.micro_batch_per_dp_rank=4",
+        "fit.recompute=none",
+    )
+    config = SweepConfig(grids=grids, world_size=1)
+    assert [sweep_run(asked(tmp_path), Passes(), config, Placement()) for _ in range(2)] == [1, 1]
+    tried = ["zero_stage=1" in name for name in calls]
+    assert tried == [False, True, False]  # the second time what failed, not what was out of memory
+    document = json.loads((tmp_path / "sweep.json").read_text())
+    assert document["best"] is None and "No point" in document["reasons"][0]
+    assert "out of memory" in (tmp_path / "table.md").read_text() and (tmp_path / "sweep.html").exists()
+
+
+def test_a_folder_of_another_sweep_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_point", lambda *_, **__: Ending(state="out of memory", reason="full"))
+    config = SweepConfig(grids=("fit.engine.zero_stage=1",), world_size=1)
+    sweep_run(asked(tmp_path), Passes(), config, Placement())
+    with pytest.raises(ValueError, match="steps 20, not 5; choose another --out"):
+        sweep_run(asked(tmp_path), Passes(num_steps=5), config, Placement())
+
+
+def test_one_sweep_at_a_time(tmp_path):
+    place = ProfileFolder(folder=tmp_path)
+    with place.held(), pytest.raises(ValueError, match="another sweep"), place.held():
+        pass
+
+
+def test_a_sweep_is_not_started_under_torchrun(tmp_path):
+    with pytest.raises(ValueError, match="without torchrun"):
+        sweep_run(asked(tmp_path), Passes(), SweepConfig(), Placement(rank=0, world_size=2, local_rank=0))
