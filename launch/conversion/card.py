@@ -20,7 +20,7 @@ The code in this folder needs torch, transformers and safetensors, nothing else;
 from transformers import AutoModel, AutoTokenizer
 
 model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER", trust_remote_code=True)
 
 prompt = tokenizer("three", add_special_tokens=False)["input_ids"]
 codes = model.generate("t2i", [prompt], num=4, seed=0)         # t2i, t2s, i2t, s2t or text

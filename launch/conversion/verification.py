@@ -5,6 +5,7 @@ Shape legend: B sequences, S positions, R rows, V ids of one modality.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,22 @@ def hugging_face_model(folder: Path) -> Denoise:
             raise ValueError(f"{path} is not the file of this version, and is not run; convert without --verify")
     from triptych.models.hugging_face.modeling_triptych import TriptychModel
 
-    return _denoise(TriptychModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True))
+    with _silence():
+        return _denoise(TriptychModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No progress bar of transformers'."""
+    from transformers.utils import logging
+
+    is_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if is_on:
+            logging.enable_progress_bar()
 
 
 def plain_model(config: Mapping[str, Any], weights: Weights) -> Denoise:
