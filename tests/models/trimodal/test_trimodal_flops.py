@@ -1,5 +1,6 @@
 """The counted operations are those that torch counts when the model runs."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from triptych.data_pipelines.vocabulary import MODALITIES, Vocabulary
+from triptych.models.attention.config import AttentionConfig
+from triptych.models.attention.documents import PackedDocuments
 from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
 from triptych.models.trimodal.execution import Execution
@@ -29,6 +32,9 @@ GROUPED = TrimodalConfig(
 )
 WHOLE = replace(GROUPED, num_query_groups=4, vocabulary_multiple=1, post_attention_norm="rms")
 NUM_SEQUENCES = 3
+PACKED = ((5, 11, 3), (12, 12), (7,))
+ROW_LENGTH = 24
+SIGMOID = AttentionConfig(function="sigmoid")
 ROWS = {"text": 3, "image": 5, "audio": 2}  # of which one is a filler: row 0 again
 
 
@@ -40,10 +46,15 @@ def kernel_backward(gradient_shape, query_shape, key_shape, value_shape, *_, out
     return sdpa_backward_flop_count(gradient_shape, query_shape, key_shape, value_shape)
 
 
+def in_place(into_shape, left_shape, right_shape, *_, out_shape=None, **__):
+    return 2 * math.prod(left_shape) * right_shape[-1]
+
+
 # torch counts CUDA's kernels; the CPU's do the same.
 CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: kernel_forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: kernel_backward,
+    torch.ops.aten.baddbmm_: in_place,  # in place, of which it knows only the other form
 }
 
 
@@ -53,16 +64,30 @@ def groups():
         yield opened
 
 
-def counted(groups, config, *, backward=False, recompute="none", backend=SDPBackend.MATH):
-    """torch's count of a pass over padded sequences with fillers among the rows."""
-    model = TrimodalTransformer(config, groups.collection, Execution(recompute=recompute))
-    model.initialise(seed=1)
+def padded(config):
+    """Sequences with padding, and fillers among the rows."""
     tokens_BS = torch.randint(config.vocabulary.size, (NUM_SEQUENCES, config.sequence_length))
     padding_BS = torch.zeros(tokens_BS.shape, dtype=torch.bool)
     padding_BS[1, 7:] = True
     rows = {modality: torch.arange(number) // 2 for modality, number in ROWS.items()}
+    return DiffusionInputs(tokens_BS=tokens_BS, rows=rows, padding_BS=padding_BS)
+
+
+def packed(config):
+    """The documents of PACKED in rows, with padding behind some of them."""
+    tokens_BS = torch.randint(config.vocabulary.size, (len(PACKED), ROW_LENGTH))
+    rows = {modality: torch.arange(number) // 2 for modality, number in ROWS.items()}
+    lengths_BD = torch.tensor([(*row, *[0] * (3 - len(row))) for row in PACKED])
+    documents = PackedDocuments(lengths_BD=lengths_BD, longest=12)
+    return DiffusionInputs(tokens_BS=tokens_BS, rows=rows, padding_BS=None, documents=documents)
+
+
+def counted(groups, config, *, backward=False, recompute="none", backend=SDPBackend.MATH, inputs=padded):
+    """torch's count of a pass."""
+    model = TrimodalTransformer(config, groups.collection, Execution(recompute=recompute))
+    model.initialise(seed=1)
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter, sdpa_kernel(backend):
-        logits = model(DiffusionInputs(tokens_BS=tokens_BS, rows=rows, padding_BS=padding_BS))
+        logits = model(inputs(config))
         if backward:
             sum(x.square().sum() for x in logits.values()).backward()
     return counter.get_total_flops()
@@ -70,6 +95,11 @@ def counted(groups, config, *, backward=False, recompute="none", backend=SDPBack
 
 def computed(config):
     return forward_flops(config, [config.sequence_length] * NUM_SEQUENCES, ROWS)
+
+
+def computed_of_packed(config):
+    lengths = [length for row in PACKED for length in row]
+    return forward_flops(config, lengths, ROWS, num_positions=len(PACKED) * ROW_LENGTH)
 
 
 @pytest.mark.parametrize("config", [GROUPED, WHOLE])
@@ -90,6 +120,24 @@ def test_a_step_with_full_recomputation_is_what_torch_counts(groups):
 def test_a_step_with_selective_recomputation_is_what_torch_counts(groups):
     step = training_flops(computed(GROUPED)) + recomputed_flops(computed(GROUPED), "selective")
     assert step.total == counted(groups, GROUPED, backward=True, recompute="selective")
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("config", [GROUPED, WHOLE])
+def test_packed_rows_have_attention_within_documents_and_layers_everywhere(groups, config, recompute):
+    asked = computed_of_packed(config)
+    step = training_flops(asked) + recomputed_flops(asked, recompute)
+    assert step.total == counted(groups, config, backward=True, recompute=recompute, inputs=packed)
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize(("inputs", "asked"), [(padded, computed), (packed, computed_of_packed)])
+@pytest.mark.parametrize("config", [GROUPED, WHOLE])
+def test_sigmoid_attention_counts_alike_and_its_kernel_computes_scores_twice(groups, config, inputs, asked, recompute):
+    config = replace(config, attention=SIGMOID)
+    step = training_flops(asked(config)) + recomputed_flops(asked(config), recompute)
+    got = counted(groups, config, backward=True, recompute=recompute, inputs=inputs)
+    assert got == step.total + asked(config).attention // 2
 
 
 def test_a_kernel_that_keeps_no_scores_adds_half_a_forward_pass_of_attention(groups):
