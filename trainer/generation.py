@@ -5,6 +5,7 @@ Shape legend: B sequences, S positions.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +14,28 @@ from torch import nn
 
 from triptych.data_pipelines.batch import Batch, Role
 from triptych.data_pipelines.stream.sequences import SIDES, Document, SequenceLayout
-from triptych.data_pipelines.vocabulary import Task
+from triptych.data_pipelines.vocabulary import Modality, Task
 from triptych.kernels.philox import Stream
-from triptych.models.diffusion.sampling import Canvas, Sampler
+from triptych.models.diffusion.sampling import Canvas, Sampler, State
 
 Codes = NDArray[np.int64]
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Filling:
+    """Rows to be filled. regions: the part of each row that is read afterwards, of one modality."""
+
+    canvas: Canvas
+    modality: Modality
+    regions: Sequence[slice]
+
+
+class Snapshot(NamedTuple):
+    """A region while it is filled. hidden, ended: bool [n], where [MASK] and END stand. codes: int64 [n], 0 there."""
+
+    hidden: NDArray[np.bool_]
+    ended: NDArray[np.bool_]
+    codes: Codes
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -36,12 +54,7 @@ class Generator:
 
     def targets(self, task: Task, conditions: Sequence[Codes], first_key: int = 0) -> list[Codes]:
         """The target side of each pair, given the condition side; item i has key first_key + i."""
-        made: list[Codes] = []
-        for start in range(0, len(conditions), self.batch_size):
-            canvas = self.canvas(task, conditions[start : start + self.batch_size], first_key + start)
-            lengths = self._lengths(task, conditions[start : start + self.batch_size])
-            made += self.target_codes(task, self.sampler.sample(self.model, canvas, self.stream), lengths)
-        return made
+        return [codes for filling in self.pair_fillings(task, conditions, first_key) for codes in self.filled(filling)]
 
     def states(
         self, task: Task, conditions: Sequence[Codes], first_key: int = 0
@@ -51,61 +64,97 @@ class Generator:
 
         A masked position's code is 0; nothing is cut at END.
         """
-        target = SIDES[task][1]
-        first_code = self.layout.vocabulary.codes_start(target)
-        canvas = self.canvas(task, conditions, first_key)
-        lengths = self._lengths(task, conditions)
-        for state in self.sampler.states(self.model, canvas, self.stream):
-            rows = zip(state.tokens_BS, lengths, strict=True)
-            ids = torch.stack([row[self.layout.target_slice(task, length)] for row, length in rows])
-            yield ids == self.layout.vocabulary.mask, list((ids - first_code).clamp(min=0).cpu().numpy())
+        filling = self._pair_filling(task, conditions, first_key)
+        for state in self.steps(filling):
+            snapshots = self.snapshots(filling, state.tokens_BS)
+            yield torch.from_numpy(np.stack([one.hidden for one in snapshots])), [one.codes for one in snapshots]
 
     def texts(self, num: int, prompt: Codes, first_key: int = 0) -> list[Codes]:
         """Packed text of a whole sequence after a prompt; END separates documents and is left out of the codes."""
+        return self.filled(self.text_filling(num, prompt, first_key))
+
+    def canvas(self, task: Task, conditions: Sequence[Codes], first_key: int) -> Canvas:
+        """Pairs whose target side is to be filled."""
+        return self._pair_filling(task, conditions, first_key).canvas
+
+    def infill(
+        self, task: Task, pairs: Sequence[tuple[Codes, Codes]], holes: NDArray[np.bool_], first_key: int = 0
+    ) -> list[Codes]:
+        """Refill the true places of each target side (bool [target size]), given its rest and the condition side."""
+        return self.filled(self.infilling(task, pairs, holes, first_key))
+
+    def pair_fillings(self, task: Task, conditions: Sequence[Codes], first_key: int = 0) -> Iterator[Filling]:
+        """What `targets` fills, a batch at a time."""
+        for start in range(0, len(conditions), self.batch_size):
+            yield self._pair_filling(task, conditions[start : start + self.batch_size], first_key + start)
+
+    def text_filling(self, num: int, prompt: Codes, first_key: int = 0) -> Filling:
+        """What `texts` fills."""
         length = self.layout.sequence_length
         codes = np.zeros(length, np.int64)
         given = min(len(prompt), length - 1)
         codes[:given] = prompt[:given]
         tokens, roles = self.layout.text(codes, 0, length)
         roles[1 : 1 + given] = Role.CONDITION
-        batch = self._batch([Document(tokens, roles)] * num, first_key)
-        tokens_BS = self.sampler.sample(self.model, self._canvas(batch), self.stream)
-        return [self.layout.region_codes("text", row[1:]) for row in tokens_BS.cpu().numpy()]
+        return self._filling("text", [Document(tokens, roles)] * num, slice(1, length), first_key)
 
-    def canvas(self, task: Task, conditions: Sequence[Codes], first_key: int) -> Canvas:
-        """Pairs whose target side is to be filled."""
-        condition, target = SIDES[task]
-        nothing = np.zeros(self.layout.regions.of(target), np.int64)
-        return self._canvas(
-            self._batch(
-                [self.layout.pair(task, {condition: codes, target: nothing}) for codes in conditions], first_key
-            )
-        )
-
-    def infill(
+    def infilling(
         self, task: Task, pairs: Sequence[tuple[Codes, Codes]], holes: NDArray[np.bool_], first_key: int = 0
-    ) -> list[Codes]:
-        """Refill the true places of each target side (bool [target size]), given its rest and the condition side."""
+    ) -> Filling:
+        """What `infill` fills."""
         condition, target = SIDES[task]
         rows = [self.layout.pair(task, {condition: first, target: second}) for first, second in pairs]
         for tokens, roles in rows:
             where = self.layout.target_slice(task, len(tokens))
             roles[where] = np.where(holes, Role.TARGET, Role.GIVEN)
-        tokens_BS = self.sampler.sample(self.model, self._canvas(self._batch(rows, first_key)), self.stream)
-        return self.target_codes(task, tokens_BS, [len(tokens) for tokens, _ in rows])
+        return self._filling(target, rows, [self.layout.target_slice(task, len(row.tokens)) for row in rows], first_key)
 
-    def target_codes(self, task: Task, tokens_BS: torch.Tensor, lengths: Sequence[int]) -> list[Codes]:
-        """The target side of filled pairs of these lengths, up to its END."""
-        target = SIDES[task][1]
-        rows = zip(tokens_BS.cpu().numpy(), lengths, strict=True)
-        return [self.layout.region_codes(target, row[self.layout.target_slice(task, length)]) for row, length in rows]
+    def text_infilling(self, num: int, codes: Codes, holes: NDArray[np.bool_], first_key: int = 0) -> Filling:
+        """A text whose true places (bool [n], as many as codes) are to be filled anew, `num` times; END follows it.
 
-    def _lengths(self, task: Task, conditions: Sequence[Codes]) -> list[int]:
-        """Positions of the pairs with these conditions."""
-        return self.layout.pair_sizes(task, np.array([len(codes) for codes in conditions])).tolist()
+        Of a text longer than a sequence, its beginning.
+        """
+        tokens, roles = self.layout.text(codes, 0, self.layout.sequence_length)
+        shown = holes[: len(tokens) - 1]
+        roles[1:] = Role.GIVEN
+        roles[1 : 1 + len(shown)][shown] = Role.TARGET
+        return self._filling("text", [Document(tokens, roles)] * num, slice(1, len(tokens)), first_key)
 
-    def _canvas(self, batch: Batch) -> Canvas:
-        return Canvas.of_batch(batch.to(self.device), self.layout.vocabulary)
+    def steps(self, filling: Filling) -> Iterator[State]:
+        """The state after each sampling step; whoever stops asking stops the sampler."""
+        return self.sampler.states(self.model, filling.canvas, self.stream)
+
+    def filled(self, filling: Filling) -> list[Codes]:
+        """The codes of each region, up to its END."""
+        return self.codes(filling, self.sampler.sample(self.model, filling.canvas, self.stream))
+
+    def codes(self, filling: Filling, tokens_BS: torch.Tensor) -> list[Codes]:
+        """As `filled`, of tokens that have been sampled."""
+        rows = zip(tokens_BS.cpu().numpy(), filling.regions, strict=True)
+        return [self.layout.region_codes(filling.modality, row[region]) for row, region in rows]
+
+    def snapshots(self, filling: Filling, tokens_BS: torch.Tensor) -> list[Snapshot]:
+        """How far each region is."""
+        vocabulary, found = self.layout.vocabulary, []
+        for row, region in zip(tokens_BS.cpu().numpy(), filling.regions, strict=True):
+            ids = row[region]
+            hidden, ended = ids == vocabulary.mask, ids == vocabulary.end(filling.modality)
+            codes = np.where(hidden | ended, 0, ids - vocabulary.codes_start(filling.modality))
+            found.append(Snapshot(hidden, ended, codes))
+        return found
+
+    def _pair_filling(self, task: Task, conditions: Sequence[Codes], first_key: int) -> Filling:
+        condition, target = SIDES[task]
+        nothing = np.zeros(self.layout.regions.of(target), np.int64)
+        rows = [self.layout.pair(task, {condition: codes, target: nothing}) for codes in conditions]
+        return self._filling(target, rows, [self.layout.target_slice(task, len(row.tokens)) for row in rows], first_key)
+
+    def _filling(
+        self, modality: Modality, documents: Sequence[Document], region: slice | Sequence[slice], first_key: int
+    ) -> Filling:
+        batch = self._batch(documents, first_key).to(self.device)
+        regions = [region] * len(documents) if isinstance(region, slice) else region
+        return Filling(canvas=Canvas.of_batch(batch, self.layout.vocabulary), modality=modality, regions=regions)
 
     def _batch(self, documents: Sequence[Document], first_key: int) -> Batch:
         """A row for each, filled up with padding, keyed first_key and on."""
