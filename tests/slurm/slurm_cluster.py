@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "sacctmgr")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 PLACES = "/usr/sbin:/sbin"
 START_SECONDS = 30.0
 
@@ -73,7 +73,7 @@ def why_not():
     """What is missing for a cluster of our own; "" if nothing is."""
     if os.geteuid() != 0:
         return "only root may start slurmd"
-    missing = [name for name in PROGRAMS[:-1] if _program(name) is None]
+    missing = [name for name in PROGRAMS if _program(name) is None]
     return f"{', '.join(missing)} not installed (packages slurm-wlm and munge)" if missing else ""
 
 
@@ -174,6 +174,11 @@ class SlurmCluster:
         """Until the job is in one of the states; what is known of it."""
         self._wait(lambda: self.job(number)["JobState"] in states, f"job {number} is not {states}", seconds)
         return self.job(number)
+
+    def wait_until_idle(self):
+        """Until no job is left, and every node that is up has nothing to do."""
+        self._wait(lambda: not self.call("squeue", "--noheader").strip(), "jobs are left", 120)
+        self._wait(lambda: all(self.state_of(node) == "idle" for node in self.nodes), "nodes are not idle", 120)
 
     def _daemon(self, name, *arguments):
         program = _program(name)
