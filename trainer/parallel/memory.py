@@ -10,6 +10,7 @@ from triptych.trainer.engine.config import REDUCE_BUCKET_ELEMENTS
 
 FP32, BF16 = 4, 2
 _PARTITION_ALIGNMENT = 2  # elements per rank, for NCCL
+_BUCKETS_AT_ONCE = 3
 _FLAT_REDUCTION_ELEMENTS = 500_000_000  # DeepSpeed 0.19.8, `engine.MEMORY_OPT_ALLREDUCE_SIZE`
 
 
@@ -53,6 +54,7 @@ def memory_estimate(
     precision: Literal["fp32", "bf16"],
     data_ranks: int,
     bucket_elements: int = REDUCE_BUCKET_ELEMENTS,
+    largest_parameter: int = 0,
 ) -> MemoryEstimate:
     """What DeepSpeed 0.19.8 allocates for a rank's parameters, `group_sizes` of them in the optimizer's groups, under
     AdamW with fp32 accumulation of gradients.
@@ -65,10 +67,11 @@ def memory_estimate(
     * Gradients are fp32: all of them under ZeRO-1, the partition under ZeRO-2, where a parameter that several
       partitions share is left whole on each in fp32. Not counted here: of every group, less than its two largest
       parameters, so up to the whole embedding and heads, which are groups of few parameters.
-    * Reducing: ZeRO-0 copies a bucket of gradients into one flat tensor, which ends after the parameter that fills it;
-      bf16 under ZeRO-1 the flat gradients of whole groups, as many as 500 million elements take, but none where a group
-      is alone; ZeRO-2 a bucket as it came, and again in fp32. ZeRO-1 in fp32 copies a bucket when that many gradients
-      are gone already. The optimizer's step needs less than any of these.
+    * Reducing: ZeRO-0 copies a bucket of gradients into one flat tensor; bf16 under ZeRO-1 the flat gradients of whole
+      groups, as many as 500 million elements take, but none where a group is alone; ZeRO-2 a bucket as it came, and
+      again in fp32 if it is not. Where there is more than one bucket, ZeRO-2 holds about three of them so, and ZeRO-1 in
+      fp32 one: measured, not read; of ZeRO-2 it depends on when messages end. largest_parameter, elements, is reduced
+      alone if it does not fit in a bucket. The optimizer's step needs less than any of these.
 
     ValueError for bf16 without ZeRO, which keeps no fp32 master copy.
     """
@@ -81,7 +84,7 @@ def memory_estimate(
             gradients=FP32 * whole,
             optimizer=2 * FP32 * whole,
             buffers=0,
-            reducing=FP32 * min(whole, bucket_elements),
+            reducing=FP32 * min(whole, max(bucket_elements, largest_parameter)),
             transient_gradients=FP32 * whole,
         )
     unit = _PARTITION_ALIGNMENT * data_ranks
@@ -96,18 +99,22 @@ def memory_estimate(
         gradients=gradients,
         optimizer=3 * FP32 * flat // data_ranks,
         buffers=num_buckets * width * bucket_elements,
-        reducing=_reducing(flat_sizes, zero_stage, width, bucket_elements),
+        reducing=_reducing(flat_sizes, zero_stage, width, bucket_elements, largest_parameter),
         transient_gradients=0 if (zero_stage, precision) == (1, "bf16") else gradients,
     )
 
 
-def _reducing(flat_sizes: Sequence[int], zero_stage: int, width: int, bucket_elements: int) -> int:
+def _reducing(
+    flat_sizes: Sequence[int], zero_stage: int, width: int, bucket_elements: int, largest_parameter: int
+) -> int:
     """Bytes that ZeRO takes to reduce gradients."""
+    whole, bucket = sum(flat_sizes), max(bucket_elements, largest_parameter)
+    several = whole > bucket
     if zero_stage == 2:
-        copied = min(sum(flat_sizes), bucket_elements)
-        return copied * (width if width == FP32 else width + FP32)
+        copies = width if width == FP32 else width + FP32
+        return copies * min(whole, _BUCKETS_AT_ONCE * bucket) if several else copies * whole
     if width == FP32:
-        return 0
+        return FP32 * bucket if several else 0
     together: list[list[int]] = [[]]
     for size in flat_sizes:
         if sum(together[-1]) > _FLAT_REDUCTION_ELEMENTS:

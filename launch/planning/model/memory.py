@@ -78,6 +78,15 @@ def group_sizes(work: Workload, stage: int) -> list[int]:
     return [size for size in sizes if size]
 
 
+def _largest_parameter(work: Workload, stage: int) -> int:
+    """Elements, of a stage's rank."""
+    shape, layout = work.shape, work.layout
+    columns = [(2 if shape.gated else 1) * shape.ffn_hidden_size]
+    columns += [shape.embedding_rows] if stage == 0 else []
+    columns += [head.columns for head in shape.heads] if stage == layout.pipeline - 1 else []
+    return max(columns) * shape.hidden_size // layout.tensor
+
+
 def _stage_memory(work: Workload, device: Device, assumptions: Assumptions, stage: int, form: Form) -> RankMemory:
     zero = work.layout.zero_stage
     if zero == 3:
@@ -87,6 +96,7 @@ def _stage_memory(work: Workload, device: Device, assumptions: Assumptions, stag
         zero_stage=zero,
         precision="fp32" if work.precision == "fp32" else "bf16",
         data_ranks=work.layout.data,
+        largest_parameter=_largest_parameter(work, stage),
     )
     activations = activation_bytes(work, stage, form)
     comes_and_goes = held.peak(activations.total, num_micro_batches=work.num_micro_batches) - held.total

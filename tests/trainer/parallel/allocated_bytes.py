@@ -1,6 +1,8 @@
 """What torch's allocator on the CPU gives out, as `torch.cuda.max_memory_allocated` says it of a GPU."""
 
-import itertools
+import json
+import tempfile
+from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile
 
@@ -11,6 +13,11 @@ def peak_allocated(function):
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         function()
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(changes))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(path))
+        events = [event for event in json.loads(path.read_text())["traceEvents"] if event["name"] == "[memory]"]
+    # The allocator's own sum, which the order of events that share a moment does not change.
+    totals = [event["args"]["Total Allocated"] for event in events]
+    first = min(events, key=lambda event: event["ts"])["args"]
+    return max(totals) - (first["Total Allocated"] - first["Bytes"])
