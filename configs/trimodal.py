@@ -13,6 +13,7 @@ from typing import Any
 
 from triptych.configs.layouts import layout_plan, predicted_shares, tokens_per_row
 from triptych.configs.token_data import SourceConfig, TokenDataConfig, Tokenizers, build_mixture, require_vocabulary
+from triptych.configs.watching import WatchingConfig
 from triptych.data_pipelines.corpus.splits import Split
 from triptych.data_pipelines.stream.mixture import Mixture
 from triptych.data_pipelines.stream.sequences import RegionSizes, SequenceLayout
@@ -57,6 +58,7 @@ class TrimodalRun:
     objective: MaskedDiffusionConfig = field(default_factory=MaskedDiffusionConfig)
     sampling: ModalitySamplers = field(default_factory=ModalitySamplers)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    watch: WatchingConfig = field(default_factory=WatchingConfig)
 
     @property
     def data_folder(self) -> Path:
@@ -192,6 +194,7 @@ def trimodal_demo() -> TrimodalRun:
             learning_rate=LearningRateSchedule(warmup_tokens=100_000),
             checkpoint=CheckpointConfig(every_tokens=500_000),
         ),
+        watch=WatchingConfig(samples_every_tokens=1_000_000),
         # Guidance hurts speech here: 0.70 of 200 words recognised at 1, 0.90 at 0, 0.16 at 3 (one model, one seed).
         sampling=ModalitySamplers(
             audio=SamplerConfig(num_steps=24, rule=MaskGit(choice_temperature=1.0), temperature=0.7)

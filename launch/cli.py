@@ -392,6 +392,20 @@ def convert(
     raise typer.Exit(code)
 
 
+@app.command()
+def postmortem(
+    run_dir: Annotated[Path, typer.Argument(help="Directory of a run, dead or alive.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; postmortem.html in the run directory if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what became of a run: the rank, step, collective or sample that went wrong first; one page with the rest."""
+    from triptych.launch.commands.postmortem import postmortem as command
+
+    command(run_dir, out, as_json=as_json)
+
+
 @data_app.command("make")
 def data_make(folder: Annotated[Path, typer.Argument(help="Where the raw shards go.")] = Path("data/demo/raw")) -> None:
     """Make the demo's raw data on this machine: prose, digits with captions, spoken digits."""

@@ -115,6 +115,21 @@ class RunDirectory:
         """
         return newest_checkpoint(self.checkpoints, part, warn=_warn)
 
+    @property
+    def heartbeats(self) -> Path:
+        """A small file per rank that says where it is, or was last."""
+        return self.folder / "heartbeats"
+
+    @property
+    def predictions(self) -> Path:
+        """What was expected of the run, if anything was: JSON, name of a scalar to number."""
+        return self.folder / "predictions.json"
+
+    @property
+    def postmortem(self) -> Path:
+        """The page that `triptych postmortem` writes."""
+        return self.folder / "postmortem.html"
+
 
 def _warn(line: str) -> None:
     print(f"triptych: warning: {line}", file=sys.stderr)

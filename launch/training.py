@@ -1,6 +1,9 @@
 """One run from its settings to its last checkpoint."""
 
 import hashlib
+import json
+import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,16 +11,21 @@ from functools import partial
 from pathlib import Path
 
 from triptych.configs.token_data import Tokenizers, build_mixture, load_tokenizers, require_vocabulary
-from triptych.configs.tree import to_yaml
+from triptych.configs.tree import to_mapping, to_yaml
 from triptych.configs.trimodal import TrimodalRun
 from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 from triptych.launch.run_directory import RunDirectory, commit
 from triptych.launch.signals import stop_requests
+from triptych.launch.watching.alone import end_alone, last_words, told
+from triptych.launch.watching.gauges import memory_gauge, resident_bytes, utilization_gauge
+from triptych.launch.watching.samples import TrainingSamples, why_not
+from triptych.launch.watching.weights_and_biases import WeightsAndBiases, require_wandb
 from triptych.trainer.fit import Reporter, fit
 from triptych.trainer.loader.stream_data import StreamData
-from triptych.trainer.logs import JsonLines, TensorBoard
+from triptych.trainer.logs import JsonLines, TensorBoard, append_event
 from triptych.trainer.parallel.agreement.agreement import require_same
 from triptych.trainer.parallel.groups import Groups
+from triptych.trainer.parallel.watch.heart import Heart
 
 TENSORBOARD_POINTS = 500
 
@@ -46,22 +54,30 @@ def train(
     belong to the run, and for a directory that holds another run.
     """
     tokenizers = load_tokenizers(run.data_folder)
+    require_wandb(run.watch)
     data = training_data(run, tokenizers)
     chunks = run.build_chunks(groups)
     if groups.placement.world_size > 1:
         require_same({"the commit": commit(), "the digest of its settings": _digest(to_yaml(run))}, groups)
+    rank, log = groups.placement.rank, directory.log(groups.placement.rank)
     with ExitStack() as stack:
         if groups.is_first and not resume:
             directory.start(run, command)
         groups.barrier()
-        log = directory.log(groups.placement.rank)
         log_to(log)
-        lines = stack.enter_context(JsonLines(log))
-        reporters = [lines, *reporters]
-        if groups.is_first:
-            every = run.fit.total_tokens // TENSORBOARD_POINTS
-            reporters.append(stack.enter_context(TensorBoard(directory.tensorboard, every)))
+        if groups.placement.world_size == 1:
+            stack.enter_context(last_words(log))
         stop_requested = stack.enter_context(stop_requests())
+        heart = stack.enter_context(_heart(run, directory, groups))
+        lines = stack.enter_context(JsonLines(log))
+        reporters, after_step = [heart.note, lines, *reporters], []
+        if groups.is_first:
+            boards = [stack.enter_context(board) for board in _boards(run, directory, groups)]
+            reporters += boards
+            if run.watch.samples_every_tokens and why_not(groups) is None:
+                after_step.append(TrainingSamples(run, tokenizers, groups.device, boards, stop_requested))
+            elif run.watch.samples_every_tokens:
+                print(f"triptych: warning: {why_not(groups)}", file=sys.stderr)
         state = fit(
             run.fit,
             chunks=chunks,
@@ -72,11 +88,52 @@ def train(
             checkpoints=directory.checkpoints,
             identity=run.identity(tokenizers),
             resume=resume,
+            after_step=after_step,
             reporters=reporters,
-            note=lines.note,
+            note=told(lines.note, speaks=groups.is_first),
             stop_requested=stop_requested,
         )
-    return TrainOutcome(tokens=state.tokens, stopped=state.tokens < run.fit.total_tokens)
+        outcome = TrainOutcome(tokens=state.tokens, stopped=state.tokens < run.fit.total_tokens)
+        append_event(log, "stopped" if outcome.stopped else "finished", {"rank": rank, "tokens": outcome.tokens})
+    return outcome
+
+
+def _heart(run: TrimodalRun, directory: RunDirectory, groups: Groups) -> Heart:
+    """This rank's heartbeat; alone, it also ends a run that hangs, as the ranks of many do for each other."""
+    rank, world_size = groups.placement.rank, groups.placement.world_size
+    return Heart(
+        run.fit.watch,
+        directory.heartbeats,
+        directory.dumps,
+        rank=rank,
+        world_size=world_size,
+        host=socket.gethostname(),
+        resident_bytes=resident_bytes,
+        end=partial(end_alone, directory.log(rank)) if world_size == 1 else None,
+    )
+
+
+def _boards(run: TrimodalRun, directory: RunDirectory, groups: Groups) -> list[TensorBoard | WeightsAndBiases]:
+    """Where the first rank shows the run."""
+    every = run.fit.total_tokens // TENSORBOARD_POINTS
+    gauges = [memory_gauge(groups.device), utilization_gauge(run, groups)]
+    boards: list[TensorBoard | WeightsAndBiases] = [
+        TensorBoard(directory.tensorboard, every, gauges, predictions(directory.predictions))
+    ]
+    if run.watch.wandb != "off":
+        settings = to_mapping(run)
+        boards.append(WeightsAndBiases(run.watch, directory.folder, run.name, settings, every, gauges))
+    return boards
+
+
+def predictions(path: Path) -> dict[str, float]:
+    """What was expected of a run, by the names of its scalars; nothing if nobody said. ValueError if it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        return {name: float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no JSON of names and numbers ({error}); mend or remove it") from None
 
 
 def training_data(run: TrimodalRun, tokenizers: Tokenizers) -> StreamData:

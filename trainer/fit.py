@@ -1,5 +1,6 @@
 """The one loop."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ from triptych.trainer.scaling.scaling import Scaling, scaling_of
 from triptych.trainer.seams import AfterStep, Data, Objective
 from triptych.trainer.state import TrainState
 from triptych.trainer.step import train_step
+
+_LOG = logging.getLogger(__name__)
 
 Reporter = Callable[[StepRecord], None]
 """Where a step's numbers go: a file, TensorBoard, the terminal."""
@@ -67,16 +70,19 @@ def fit(
     def note_here(event: str, facts: Mapping[str, Any]) -> None:
         note(event, {"step": state.step + 1, **facts})
 
+    def warn(line: str) -> None:
+        _LOG.warning(line)
+        note_here("checkpoint", {"cause": line})
+
     with ExitStack() as stack:
         loader = stack.enter_context(Loader(data, config.loader, groups, note_here))
         store = None
         if checkpoints is not None:
-            store = stack.enter_context(CheckpointStore(checkpoints, config.checkpoint, groups, identity))
+            store = stack.enter_context(CheckpointStore(checkpoints, config.checkpoint, groups, identity, warn))
             if resume:
                 store.load_newest(state)
         agreement = Agreement(config.watch, groups)
-        stragglers = Stragglers(config.watch.straggler_factor, config.watch.straggler_steps, groups.layout.pipeline)
-        judge = StepJudge(health, agreement, stragglers, note_here, speaks=groups.is_first)
+        judge = StepJudge(health, agreement, _stragglers(config, groups), note_here, speaks=groups.is_first)
         objective = agreement.listening(objective)
         stream = Stream(seed=config.seed)
         while state.tokens < config.total_tokens:
@@ -85,16 +91,9 @@ def fit(
             waited_seconds = time.perf_counter() - waiting
             if groups.any_rank(stop_requested() or not arrived):
                 break
+            seams: dict[str, Any] = {"data": loader, "objective": objective, "judge": judge}
             record = train_step(
-                state,
-                config,
-                scaling=scaling,
-                data=loader,
-                objective=objective,
-                stream=stream,
-                groups=groups,
-                judge=judge,
-                waited_seconds=waited_seconds,
+                state, config, scaling=scaling, stream=stream, groups=groups, waited_seconds=waited_seconds, **seams
             )
             record = replace(record, metrics=record.metrics | loader.describe(state.cursor))
             agreement.check_parameters(state)
@@ -123,6 +122,10 @@ def _start(
     if scaling.noise is not None:
         state.carried["noise_scale"] = scaling.noise
     return state, averages
+
+
+def _stragglers(config: FitConfig, groups: Groups) -> Stragglers:
+    return Stragglers(config.watch.straggler_factor, config.watch.straggler_steps, groups.layout.pipeline)
 
 
 def _treat(

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from triptych.trainer.metrics import StepRecord
@@ -56,41 +58,83 @@ def _drop_cut_line(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-class TensorBoard:
-    """Scalars over tokens, at most one point per `every_tokens`. The file is made with the first point."""
+Gauge = Callable[[StepRecord], Mapping[str, float]]
+"""Numbers beside a step's own: memory, utilization. Asked only for steps that are written."""
 
-    def __init__(self, folder: Path, every_tokens: int) -> None:
+
+def scalars_of(record: StepRecord) -> dict[str, float]:
+    """A step's numbers under the names that they are shown by."""
+    return {
+        **record.metrics,
+        "learning_rate": record.learning_rate,
+        "gradient_norm": record.gradient_norm,
+        "batch": record.batch,
+        "kappa": record.kappa,
+        "tokens_per_second": record.tokens_per_second,
+        "step/seconds": record.seconds,
+        "step/busy_seconds": record.busy_seconds,
+        "step/is_updated": float(record.is_updated),
+        "data/wait_seconds": record.data_wait_fraction * record.seconds,
+        "data/wait_fraction": record.data_wait_fraction,
+        "data/lost_samples": record.lost_samples,
+    }
+
+
+class TensorBoard:
+    """Scalars over tokens, at most one point per `every_tokens`, and media. The file is made with the first of either.
+
+    gauges: more scalars. predictions: name to what was expected, written beside each point as `predicted/<name>`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every_tokens: int,
+        gauges: Sequence[Gauge] = (),
+        predictions: Mapping[str, float] | None = None,
+    ) -> None:
         self._folder = folder
-        self._writer: SummaryWriter | None = None
+        self._opened: SummaryWriter | None = None
         self._every = every_tokens
-        self._next = 0
+        self._last: int | None = None
+        self._gauges = list(gauges)
+        self._predicted = {f"predicted/{name}": value for name, value in (predictions or {}).items()}
 
     def __call__(self, record: StepRecord) -> None:
-        """Write a step if one is due."""
-        if record.tokens < self._next:
+        """Write a step if one is due: always the first after a run has gone back."""
+        if self._last is not None and 0 <= record.tokens - self._last < self._every:
             return
-        self._next = record.tokens + self._every
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder))
-        scalars = {
-            **record.metrics,
-            "learning_rate": record.learning_rate,
-            "gradient_norm": record.gradient_norm,
-            "batch": record.batch,
-            "kappa": record.kappa,
-            "tokens_per_second": record.tokens_per_second,
-            "data/wait_fraction": record.data_wait_fraction,
-            "data/lost_samples": record.lost_samples,
-        }
+        self._last = record.tokens
+        scalars = scalars_of(record) | self._predicted
+        for gauge in self._gauges:
+            scalars |= gauge(record)
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, record.tokens)
+
+    def image(self, name: str, pixels: NDArray[np.uint8], tokens: int) -> None:
+        """uint8 [height, width] or [height, width, 3]."""
+        self._writer.add_image(name, pixels, tokens, dataformats="HWC" if pixels.ndim == 3 else "HW")
+
+    def audio(self, name: str, samples: NDArray[np.floating[Any]], tokens: int, sample_rate_hertz: int) -> None:
+        """Float [samples] in -1..1."""
+        self._writer.add_audio(name, samples[None], tokens, sample_rate=sample_rate_hertz)
+
+    def text(self, name: str, text: str, tokens: int) -> None:
+        """Shown as Markdown."""
+        self._writer.add_text(name, text, tokens)
+
+    @property
+    def _writer(self) -> SummaryWriter:
+        if self._opened is None:
+            self._opened = SummaryWriter(str(self._folder))
+        return self._opened
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def append_event(path: Path, event: str, facts: Mapping[str, Any]) -> None:

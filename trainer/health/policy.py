@@ -75,10 +75,10 @@ class HealthPolicy:
         deviations = self._windows[kind].deviations(value)
         if deviations <= self._config.spike_deviations:
             return None
-        name, remedy = {
-            LOSS_SPIKE: ("loss", self._config.loss_spike),
-            GRADIENT_SPIKE: ("gradient norm", self._config.gradient_spike),
-        }[kind]
+        is_loss = kind == LOSS_SPIKE
+        name, remedy = "loss" if is_loss else "gradient norm", self._config.gradient_spike
+        if is_loss:
+            remedy = self._config.loss_spike
         text = f"the {name} of step {step}, {value:.6g}, is {deviations:.1f} robust deviations above the median"
         return Trouble(kind=kind, remedy=remedy, text=text)
 

@@ -6,15 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch.distributed as dist
 
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.watch.board import OBITUARY, POLL_SECONDS, SUSPICIONS, Board
+from triptych.trainer.parallel.watch.hang import HangLimits, Stance, hang
 from triptych.trainer.parallel.watch.obituary import Obituary
-from triptych.trainer.parallel.watch.place import main_thread_place
+from triptych.trainer.parallel.watch.progress import Progress, Whereabouts
 from triptych.trainer.parallel.watch.silence import Silence
 
 GRACE_SECONDS = 2.0  # between an obituary and the end: a main thread that fails by itself says so first
@@ -34,6 +35,10 @@ class WatchConfig:
     once one has. join_seconds: for the slowest process to start. parameters_every_steps: between two comparisons of
     parameters that must be equal; 0 never compares them.
 
+    hang_seconds: for which a rank may be in one phase of a step while it shows signs of life, or `hang_steps` median
+    steps if that is longer; then the run ends, with every rank's stack in dumps/. 0 never ends it, for a debugger.
+    hang_slow_seconds: the same where it may take long: the start and the first step, checkpoints, samples, evaluations.
+
     straggler_factor, straggler_steps: a rank whose own time, in which it waits for no other, is above so many times the
     median for so many steps on end is named; 0 steps names none.
     """
@@ -43,6 +48,9 @@ class WatchConfig:
     join_seconds: float = 600.0
     beat_seconds: float = 1.0
     parameters_every_steps: int = 100
+    hang_seconds: float = 300.0
+    hang_steps: float = 20.0
+    hang_slow_seconds: float = 1800.0
     straggler_factor: float = 1.5
     straggler_steps: int = 20
 
@@ -54,8 +62,15 @@ class WatchConfig:
             )
         if self.parameters_every_steps < 0:
             raise ValueError("watch.parameters_every_steps must be 0 or more; raise it")
+        if self.hang_seconds < 0 or self.hang_steps < 0 or self.hang_slow_seconds < self.hang_seconds:
+            raise ValueError("watch.hang_seconds and hang_steps must be 0 or more, hang_slow_seconds no less; raise it")
         if self.straggler_steps < 0 or not self.straggler_factor > 1:
             raise ValueError("watch.straggler_steps must be 0 or more, and straggler_factor above 1; raise them")
+
+    @property
+    def hang_limits(self) -> HangLimits:
+        """When a rank counts as not getting on."""
+        return HangLimits(seconds=self.hang_seconds, steps=self.hang_steps, slow_seconds=self.hang_slow_seconds)
 
 
 class Watch:
@@ -87,7 +102,7 @@ class Watch:
         self._neighbour = (placement.rank + 1) % placement.world_size
         self._silence = Silence(config.silence_seconds * PAUSE_SHARE)
         self._signs: dict[int, str] = {}
-        self._progress = ""
+        self._progress = Progress(config.silence_seconds * PAUSE_SHARE)
         self._obituary: Obituary | None = None
         self._lost = False
         self._rounds = 0
@@ -97,7 +112,7 @@ class Watch:
 
     def note(self, record: StepRecord) -> None:
         """Where this rank is; a reporter of the loop."""
-        self._progress = f"after step {record.step}, {record.tokens:,} tokens"
+        self._progress.note(record)
 
     def __enter__(self) -> Self:
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._talk, self._judge)]
@@ -144,17 +159,34 @@ class Watch:
 
     def _round(self, keys: list[str]) -> None:
         """Show, read, look: three messages."""
-        place = f"{self._progress or 'before its first step'}, in {main_thread_place() or 'no code of ours'}"
-        sign = json.dumps({"round": self._rounds, "host": self._host, "place": place})
-        self._store.set(self._sign_key(self._placement.rank), sign)
+        here, still = self._progress.look()
+        done = f"after step {self._progress.step}, {self._progress.tokens:,} tokens" if self._progress.step else ""
+        place = f"{done or 'before its first step'}, in {here.place or 'no code of ours'}"
+        sign = {"round": self._rounds, "host": self._host, "place": place, "step": self._progress.step}
+        sign |= {"phase": here.phase, "function": here.place, "meets": here.meets, "still": still}
+        self._store.set(self._sign_key(self._placement.rank), json.dumps(sign))
         obituary, suspicions, neighbour, first = (value.decode() for value in self._store.multi_get(keys))
         self._signs = {0: first, self._neighbour: neighbour}
         found = self._silent_neighbour(neighbour, suspected=bool(suspicions))
+        if found is None and still > self._config.hang_limits.of(here.phase, self._progress.step_seconds):
+            found = self._hang()
         if found is not None and not obituary:
             obituary = self._store.compare_set(OBITUARY, "", found.to_json()).decode()
         if obituary:
             self._obituary = Obituary.from_json(obituary)
         self._rounds += 1
+
+    def _hang(self) -> Obituary | None:
+        """Who lets the others wait, if nobody gets on. Only now does a rank read what all others show."""
+        ranks = range(self._placement.world_size)
+        keys = [self._sign_key(rank) for rank in ranks]
+        for key in keys:
+            self._store.compare_set(key, "", "")
+        signs = [json.loads(value.decode() or "{}") for value in self._store.multi_get(keys)]
+        if not all(signs):
+            return None
+        stances = {rank: _stance(sign) for rank, sign in zip(ranks, signs, strict=True)}
+        return hang(stances, self._config.hang_limits, self._progress.step_seconds)
 
     def _silent_neighbour(self, sign: str, *, suspected: bool) -> Obituary | None:
         """Its obituary, if it has been silent for too long."""
@@ -216,3 +248,8 @@ class Watch:
     @staticmethod
     def _sign_key(rank: int) -> str:
         return f"sign/{rank}"
+
+
+def _stance(sign: dict[str, Any]) -> Stance:
+    here = Whereabouts(phase=sign["phase"], place=sign["function"], meets=sign["meets"])
+    return Stance(host=sign["host"], step=sign["step"], here=here, still_seconds=sign["still"])
