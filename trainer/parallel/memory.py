@@ -69,9 +69,9 @@ def memory_estimate(
       parameters, so up to the whole embedding and heads, which are groups of few parameters.
     * Reducing: ZeRO-0 copies a bucket of gradients into one flat tensor; bf16 under ZeRO-1 the flat gradients of whole
       groups, as many as 500 million elements take, but none where a group is alone; ZeRO-2 a bucket as it came, and
-      again in fp32 if it is not. Where there is more than one bucket, ZeRO-2 holds about three of them so, and ZeRO-1 in
-      fp32 one: measured, not read; of ZeRO-2 it depends on when messages end. largest_parameter, elements, is reduced
-      alone if it does not fit in a bucket. The optimizer's step needs less than any of these.
+      again in fp32 if it is not. Where there is more than one bucket, ZeRO-2 holds about three of them so, and ZeRO-1
+      in fp32 one: measured, not read; of ZeRO-2 it depends on when messages end. largest_parameter, elements, is
+      reduced alone if it does not fit in a bucket. The optimizer's step needs less than any of these.
 
     ValueError for bf16 without ZeRO, which keeps no fp32 master copy.
     """

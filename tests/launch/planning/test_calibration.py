@@ -58,7 +58,7 @@ def profiled(folder, name, world_size, *, device="NVIDIA H200", **changes):
 
 def _filler(kind):
     kind = kind.removeprefix("<class '")
-    if "None" in kind:
+    if kind.endswith("| None"):
         return None
     start = {"list": [], "dict": {}, "str": "", "bool": True, "int": 1, "float": 1.0}
     return next((value for name, value in start.items() if kind.startswith(name)), [0.0, 0.0])
