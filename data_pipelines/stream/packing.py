@@ -18,18 +18,21 @@ def best_fit(lengths_N: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
     assert not len(lengths_N) or (lengths_N.min() >= 1 and lengths_N.max() <= capacity), "a document fits no row"
     order_N = np.argsort(-lengths_N, kind="stable")
     rows = [0] * len(order_N)
-    rooms: list[tuple[int, int]] = []  # (room left, row) of the rows that are not full, least room first
+    # room left << 32 | row, of the rows that are not full, least room first: integers compare faster than pairs.
+    rooms: list[int] = []
     num_rows = 0
     for document, length in zip(order_N.tolist(), lengths_N[order_N].tolist(), strict=True):
-        at = bisect_left(rooms, (length, 0))
+        taken = length << 32
+        at = bisect_left(rooms, taken)
         if at < len(rooms):
-            room, row = rooms.pop(at)
+            room = rooms.pop(at)
         else:
-            room, row = capacity, num_rows
+            room = capacity << 32 | num_rows
             num_rows += 1
-        rows[document] = row
-        if room > length:
-            insort(rooms, (room - length, row))
+        rows[document] = room & 0xFFFFFFFF
+        room -= taken
+        if room >> 32:
+            insort(rooms, room)
     return np.array(rows, np.int64)
 
 
