@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,13 +47,6 @@ def record_of(
     commit: str,
 ) -> ProfileRecord:
     """What the first process writes down."""
-    device = device_name(groups.device)
-    num_steps, done = len(measured.seconds), measured.work
-    whole = Throughput(tokens=done.tokens, seconds=sum(measured.seconds), num_devices=groups.placement.world_size)
-    peak = peak_tflops(device, run.fit.engine.precision)
-    exposed = measured.communication.exposed_in if measured.communication else None
-    layout, micro = groups.layout, run.fit.micro_batch_per_dp_rank
-    saving, traced = measured.saving, measured.breakdown
     return ProfileRecord(
         run=run.name,
         options=list(options),
@@ -61,77 +55,114 @@ def record_of(
         measured=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         command=command,
         commit=commit,
-        device=device,
-        num_devices=groups.placement.world_size,
-        device_memory_bytes=device_memory_bytes(groups.device),
-        processor=processor(),
-        threads=torch.get_num_threads(),
         load=measured.load,
-        versions=versions(_PACKAGES),
-        tensor=layout.tensor,
-        pipeline=layout.pipeline,
-        virtual=layout.virtual,
-        sequence=layout.sequence,
-        data_ranks=groups.num_data_ranks,
-        zero_stage=run.fit.engine.zero_stage,
-        precision=run.fit.engine.precision,
-        recompute=run.fit.recompute,
-        attention=_attention_backend(run),
         parameters=measured.num_parameters,
-        row_length=run.row_length,
-        sequence_length=run.model.sequence_length,
-        micro_batch=micro,
-        micro_batches_per_step=-(-measured.batch // groups.num_data_ranks // micro),
         batch=measured.batch,
-        warmup_steps=measured.warmup_steps,
-        steady=measured.steady,
-        num_steps=num_steps,
-        step_seconds=statistics.median(measured.seconds),
-        step_seconds_quartiles=quartiles(measured.seconds),
-        synchronised_step_seconds=statistics.median(sum(step.values()) for step in measured.parts),
-        part_seconds=part_medians(measured.parts, exposed),
-        part_quartiles={part: quartiles([step[part] for step in measured.parts]) for part in measured.parts[0]},
-        communication_seconds=measured.communication.total if measured.communication else None,
-        communication_exposed_seconds=measured.communication.exposed if measured.communication else None,
-        communication_kinds=measured.communication.kinds if measured.communication else {},
         build_seconds=measured.build_seconds,
-        tokens=done.tokens / num_steps,
-        positions=done.positions / num_steps,
-        attended_pairs=done.attended_pairs / num_steps,
-        projected_rows=per_step(done.projected, num_steps),
-        masked_rows=per_step(done.masked, num_steps),
-        tokens_per_second=whole.tokens_per_second_per_device * groups.placement.world_size,
-        tokens_per_second_per_device=whole.tokens_per_second_per_device,
-        flops=per_step(done.flops, num_steps),
-        flops_dense=done.computed.dense / num_steps,
-        flops_attention=done.computed.attention / num_steps,
-        flops_heads=done.computed.heads / num_steps,
-        tflops_per_device={name: whole.tflops_per_device(operations) for name, operations in done.flops.items()},
-        mfu={name: whole.utilization(operations, peak) for name, operations in done.flops.items()},
-        peak_tflops=peak,
         matmul_tflops=measured.matmul_tflops,
-        memory_predicted=predicted_parts(
-            run,
-            groups.placement.world_size,
-            measured.group_sizes,
-            stage=groups.stage,
-            form="cuda" if groups.device.type == "cuda" else "cpu",
-        ),
-        memory_measured=measured.memory,
-        peak_bytes=measured.peak_bytes,
-        peak_reserved_bytes=measured.peak_reserved_bytes,
-        checkpoint_blocking_seconds=saving.blocking_seconds if saving else None,
-        checkpoint_background_seconds=saving.background_seconds if saving else None,
-        checkpoint_bytes=saving.num_bytes if saving else None,
-        kernel_shares=traced.shares if traced else {},
-        kernels=[
-            {"name": name, "kind": kind_of(name), "seconds": seconds, "calls": calls}
-            for name, seconds, calls in (traced.top if traced else [])
-        ],
         losses=measured.losses,
-        trace=trace_path(base, groups.placement.rank).name if traced else None,
         page=f"{base.name}.html",
+        **_hardware(groups),
+        **_layout(run, groups, measured.batch),
+        **_times(measured),
+        **_work(run, groups, measured),
+        **_memory(run, groups, measured),
+        **_traced(measured, trace_path(base, groups.placement.rank).name),
     )
+
+
+def _hardware(groups: Groups) -> dict[str, Any]:
+    return {
+        "device": device_name(groups.device),
+        "num_devices": groups.placement.world_size,
+        "device_memory_bytes": device_memory_bytes(groups.device),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(_PACKAGES),
+    }
+
+
+def _layout(run: TrimodalRun, groups: Groups, batch: int) -> dict[str, Any]:
+    layout, micro = groups.layout, run.fit.micro_batch_per_dp_rank
+    return {
+        "tensor": layout.tensor,
+        "pipeline": layout.pipeline,
+        "virtual": layout.virtual,
+        "sequence": layout.sequence,
+        "data_ranks": groups.num_data_ranks,
+        "zero_stage": run.fit.engine.zero_stage,
+        "precision": run.fit.engine.precision,
+        "recompute": run.fit.recompute,
+        "attention": _attention_backend(run),
+        "row_length": run.row_length,
+        "sequence_length": run.model.sequence_length,
+        "micro_batch": micro,
+        "micro_batches_per_step": -(-batch // groups.num_data_ranks // micro),
+    }
+
+
+def _times(measured: Measured) -> dict[str, Any]:
+    found, saving = measured.communication, measured.saving
+    return {
+        "warmup_steps": measured.warmup_steps,
+        "steady": measured.steady,
+        "num_steps": len(measured.seconds),
+        "step_seconds": statistics.median(measured.seconds),
+        "step_seconds_quartiles": quartiles(measured.seconds),
+        "synchronised_step_seconds": statistics.median(sum(step.values()) for step in measured.parts),
+        "part_seconds": part_medians(measured.parts, found.exposed_in if found else None),
+        "part_quartiles": {part: quartiles([step[part] for step in measured.parts]) for part in measured.parts[0]},
+        "communication_seconds": found.total if found else None,
+        "communication_exposed_seconds": found.exposed if found else None,
+        "communication_kinds": found.kinds if found else {},
+        "checkpoint_blocking_seconds": saving.blocking_seconds if saving else None,
+        "checkpoint_background_seconds": saving.background_seconds if saving else None,
+        "checkpoint_bytes": saving.num_bytes if saving else None,
+    }
+
+
+def _work(run: TrimodalRun, groups: Groups, measured: Measured) -> dict[str, Any]:
+    num_steps, done, world_size = len(measured.seconds), measured.work, groups.placement.world_size
+    whole = Throughput(tokens=done.tokens, seconds=sum(measured.seconds), num_devices=world_size)
+    peak = peak_tflops(device_name(groups.device), run.fit.engine.precision)
+    return {
+        "tokens": done.tokens / num_steps,
+        "positions": done.positions / num_steps,
+        "attended_pairs": done.attended_pairs / num_steps,
+        "projected_rows": per_step(done.projected, num_steps),
+        "masked_rows": per_step(done.masked, num_steps),
+        "tokens_per_second": whole.tokens_per_second_per_device * world_size,
+        "tokens_per_second_per_device": whole.tokens_per_second_per_device,
+        "flops": per_step(done.flops, num_steps),
+        "flops_dense": done.computed.dense / num_steps,
+        "flops_attention": done.computed.attention / num_steps,
+        "flops_heads": done.computed.heads / num_steps,
+        "tflops_per_device": {name: whole.tflops_per_device(operations) for name, operations in done.flops.items()},
+        "mfu": {name: whole.utilization(operations, peak) for name, operations in done.flops.items()},
+        "peak_tflops": peak,
+    }
+
+
+def _memory(run: TrimodalRun, groups: Groups, measured: Measured) -> dict[str, Any]:
+    form = "cuda" if groups.device.type == "cuda" else "cpu"
+    sizes, world_size = measured.group_sizes, groups.placement.world_size
+    return {
+        "memory_predicted": predicted_parts(run, world_size, sizes, stage=groups.stage, form=form),
+        "memory_measured": measured.memory,
+        "peak_bytes": measured.peak_bytes,
+        "peak_reserved_bytes": measured.peak_reserved_bytes,
+    }
+
+
+def _traced(measured: Measured, name: str) -> dict[str, Any]:
+    found = measured.breakdown
+    if found is None:
+        return {"kernel_shares": {}, "kernels": [], "trace": None}
+    kernels = [
+        {"name": kernel, "kind": kind_of(kernel), "seconds": seconds, "calls": calls}
+        for kernel, seconds, calls in found.top
+    ]
+    return {"kernel_shares": found.shares, "kernels": kernels, "trace": name}
 
 
 def part_medians(parts: Sequence[Mapping[str, float]], exposed_in: Mapping[str, float] | None) -> dict[str, float]:
