@@ -1,0 +1,115 @@
+"""LLaDA- and LLaMA-like weights are the text part of a run of their shape, with equal logits where both can agree."""
+
+from dataclasses import replace
+
+import llama_like
+import pytest
+import torch
+
+from triptych.configs.trimodal import trimodal_demo
+from triptych.data_pipelines.vocabulary import Vocabulary
+from triptych.launch.conversion.sources import SourceConfig, open_source
+from triptych.models.attention.config import AttentionConfig
+from triptych.models.diffusion.inputs import DiffusionInputs
+from triptych.models.trimodal.config import InitConfig, TrimodalConfig
+from triptych.trainer.checkpoint.foreign.weights import require_shapes
+from triptych.trainer.parallel.groups import process_groups
+from triptych.trainer.parallel.placement import Placement
+
+VOCABULARY = Vocabulary(text=44, image=64, audio=64)
+AGREEING = TrimodalConfig(
+    vocabulary=VOCABULARY,
+    sequence_length=28,
+    hidden_size=32,
+    num_layers=2,
+    num_attention_heads=4,
+    num_query_groups=2,
+    ffn_hidden_size=48,
+    rope_base=500_000.0,
+    attention=AttentionConfig(qk_norm="none"),
+    init=InitConfig(embedding_std=0.5, readout_std=1.0),
+)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    with process_groups(Placement()) as groups:
+        yield groups
+
+
+@pytest.fixture
+def opened(groups, monkeypatch):
+    """`opened(folder, model)`: the source, of a run with that model."""
+
+    def call(folder, model=AGREEING):
+        run = replace(trimodal_demo(), model=model)
+        monkeypatch.setattr("triptych.launch.conversion.sources.named_run", lambda name: run)
+        return open_source(SourceConfig(folder=folder, run="any"), groups)
+
+    return call
+
+
+def filled(source, groups):
+    model = source.run.build_model(groups).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(source.weights.read(name))
+    return model
+
+
+@pytest.mark.parametrize(("family", "notes"), [("llada", 0), ("llama", 1)])
+def test_logits_of_text_are_theirs(opened, groups, tmp_path, family, notes):
+    weights = llama_like.weights()
+    source = opened(llama_like.save(tmp_path / "source", weights, family))
+    assert len(source.notes) == notes  # that LLaMA looks only back
+    ids = torch.randint(0, VOCABULARY.text, (11,))
+    ours = ids + VOCABULARY.codes_start("text")
+    if family == "llada":
+        ids[3], ours[3] = 50, VOCABULARY.mask
+    ids[7], ours[7] = 45, VOCABULARY.end("text")
+    inputs = DiffusionInputs(tokens_BS=ours[None], rows={"text": torch.arange(11)}, padding_BS=None)
+    with torch.no_grad():
+        logits = filled(source, groups)(inputs)["text"]
+    expected = llama_like.forward(weights, ids)
+    torch.testing.assert_close(logits[:, 1:], expected[:, : VOCABULARY.text], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits[:, 0], expected[:, 45], rtol=1e-4, atol=1e-4)
+
+
+def test_the_other_parts_keep_their_initial_values(opened, groups, tmp_path):
+    model = replace(AGREEING, attention=AttentionConfig(), positions="rotary_and_learned", layer_scale=0.25)
+    source = opened(llama_like.save(tmp_path / "source", llama_like.weights(), "llada"), model)
+    initial = dict(source.run.build_model(groups).named_parameters())
+    image = slice(VOCABULARY.start("image"), None)
+    assert source.weights.read("embedding.weight")[image].equal(initial["embedding.weight"][image])
+    kept = ["heads.image.weight", "heads.audio.weight", "positions", "layers.1.self_attention.q_layernorm.weight"]
+    for name in [*kept, "layers.1.mlp_bda.layer_scale"]:
+        assert source.weights.read(name).equal(initial[name]), name
+    assert [note for note in source.notes if "qk_norm" in note]
+    assert [note for note in source.notes if "model.positions" in note]
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "says"),
+    [
+        ({}, replace(AGREEING, num_layers=3), "num_layers 2"),
+        ({}, replace(AGREEING, num_query_groups=4), "num_query_groups 2"),
+        ({}, replace(AGREEING, ffn_hidden_size=64), "ffn_hidden_size 48"),
+        ({}, replace(AGREEING, vocabulary=Vocabulary(text=57, image=8, audio=8)), "vocabulary.text is 57"),
+        ({"include_qkv_bias": True}, AGREEING, "include_qkv_bias"),
+        ({"alibi": True}, AGREEING, "alibi"),
+        ({"activation_type": "gelu"}, AGREEING, "activation_type"),
+        ({"mask_token_id": 99}, AGREEING, "mask_token 99"),
+    ],
+)
+def test_what_does_not_fit_is_named(opened, tmp_path, changes, model, says):
+    folder = llama_like.save(tmp_path / "source", llama_like.weights(), "llada", **changes)
+    if "vocabulary" in says:
+        model = replace(model, sequence_length=28)
+    with pytest.raises(ValueError, match=says) as raised:
+        opened(folder, model)
+    assert "\n" not in str(raised.value) and "; " in str(raised.value)
+
+
+def test_a_difference_of_shapes_names_the_parameter(groups):
+    with pytest.raises(ValueError, match=r"a: \(2,\) there, missing in the run"):
+        require_shapes("folder", {"a": (2,)}, {})
