@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from triptych.launch.slurm.code_copy import copied_commit
+
 pytest_plugins = ["command_fixtures"]
 
 SHAPE = ["--nodes", "2", "--gpus-per-node", "2"]
@@ -69,18 +71,17 @@ def test_the_copy_of_the_code_runs_by_itself(slurm, tmp_path):
     """Named by PYTHONPATH it is found before what is installed."""
     slurm()
     code = tmp_path / "run" / "code"
-    program = "import triptych.launch.run_directory as found; print(found.__file__); print(found.commit())"
+    program = "import triptych.launch.slurm.code_copy as found; print(found.__file__)"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        env={**os.environ, "PYTHONPATH": str(code), "LOCAL_RANK": "0"},
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(code)},
         capture_output=True,
         text=True,
         check=True,
         cwd=tmp_path,
     )
-    file, commit = done.stdout.splitlines()[-2:]
-    assert Path(file) == code / "triptych" / "launch" / "run_directory.py"
-    assert commit == (code / "triptych" / "COMMIT").read_text().strip()
+    assert Path(done.stdout.strip()) == code / "triptych" / "launch" / "slurm" / "code_copy.py"
+    assert copied_commit(code / "triptych") == yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["commit"]
 
 
 def test_what_no_job_has_begun_is_made_anew(slurm, tmp_path):
