@@ -6,6 +6,7 @@ from typing import Literal
 _TERA = 10**12
 
 PEAK_BF16_TFLOPS = {
+    "NVIDIA B200": 2250.0,
     "NVIDIA H200": 989.5,
     "NVIDIA H100 80GB HBM3": 989.5,
     "NVIDIA H100 PCIe": 756.5,
