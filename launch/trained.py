@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from triptych.configs.token_data import Tokenizers, load_tokenizers
 from triptych.configs.tree import with_settings
 from triptych.configs.trimodal import TrimodalRun
+from triptych.data_pipelines.shards.decode import DecodeConfig
+from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.kernels.philox import Stream
 from triptych.launch.run_directory import RunDirectory
 from triptych.models.diffusion.sampling import Sampler
@@ -14,7 +17,7 @@ from triptych.trainer.averages.config import WEIGHTS, part_of_weights, require_w
 from triptych.trainer.checkpoint.disk.document import read_document
 from triptych.trainer.checkpoint.disk.reading import read_part
 from triptych.trainer.checkpoint.loading import require_identity, require_parameters
-from triptych.trainer.generation import Generator
+from triptych.trainer.generation import Codes, Generator
 from triptych.trainer.parallel.groups import Groups, process_groups
 from triptych.trainer.parallel.placement import Placement
 
@@ -68,3 +71,19 @@ def load_trained(
         batch_size=run.evaluation.batch_size,
     )
     return Trained(run=run, tokenizers=tokenizers, generator=generator, tokens=document.header.tokens, weights=weights)
+
+
+def codes_of(tokenizer: Tokenizer, name: str, raw: Any, room: int) -> Codes:
+    """Codes of an input. ValueError, naming it, if the tokenizer does not take it or it has more than `room`."""
+    try:
+        (codes,) = tokenizer.encode([raw])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if len(codes) > room:
+        raise ValueError(f"{name} takes {len(codes)} {tokenizer.modality} codes, the run has {room}; shorten it")
+    return codes
+
+
+def audio_rate(tokenizers: Tokenizers) -> int:
+    """Samples per second of the recordings that a run takes and makes."""
+    return getattr(tokenizers["audio"], "sample_rate_hertz", DecodeConfig().sample_rate_hertz)

@@ -1,11 +1,11 @@
-"""Submit, profile, plan, convert, look into a run that ended."""
+"""Submit, profile, plan, convert, serve, look into a run that ended."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from triptych.launch.command_line.options import Settings, Weights, given_command
+from triptych.launch.command_line.options import RunFolder, Settings, Weights, given_command
 
 app = typer.Typer()
 
@@ -231,6 +231,25 @@ def convert(
         command=given_command(),
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def serve(
+    run_dir: RunFolder,
+    host: Annotated[str, typer.Option(help="Address to answer at; 0.0.0.0 for every machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port; 0 for any that is free.")] = 7860,
+    seed: Annotated[int, typer.Option(help="Of requests that bring none.")] = 0,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Change a limit, e.g. request_seconds=30. Repeatable."),
+    ] = None,
+    weights: Weights = "weights",
+    settings: Settings = None,
+) -> None:
+    """Serve a trained run: a page for text, images and speech, and an HTTP endpoint beside it."""
+    from triptych.launch.commands.serve import serve as command
+
+    command(run_dir, host=host, port=port, weights=weights, seed=seed, limits=limit or [], settings=settings or [])
 
 
 @app.command()

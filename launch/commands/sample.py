@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from triptych.data_pipelines.tokenizers.protocol import Tokenizer
 from triptych.data_pipelines.vocabulary import Task
 from triptych.launch.run_directory import RunDirectory
 
@@ -86,35 +84,25 @@ def _file(task: Task, path: Path) -> Input:
 
 
 def _texts(trained: "Trained", inputs: Sequence[Input], num: int) -> list[str]:
+    from triptych.launch.trained import codes_of
+
     tokenizer = trained.tokenizers["text"]
     made: list[str] = []
     room = trained.run.model.sequence_length - 2  # after the task's token, and with one place to fill
-    for i, codes in enumerate(_codes(tokenizer, inputs, room)):
+    for i, codes in enumerate([codes_of(tokenizer, name, raw, room) for name, raw in inputs]):
         made += tokenizer.decode(trained.generator.texts(num, codes, first_key=i * num))
     return made
 
 
 def _pairs(trained: "Trained", task: Task, inputs: Sequence[Input], num: int) -> list[Any]:
     from triptych.data_pipelines.stream.sequences import SIDES
+    from triptych.launch.trained import codes_of
 
     condition, target = SIDES[task]
-    codes = _codes(trained.tokenizers[condition], inputs, trained.run.data.regions.of(condition))
+    tokenizer, room = trained.tokenizers[condition], trained.run.data.regions.of(condition)
+    codes = [codes_of(tokenizer, name, raw, room) for name, raw in inputs]
     repeated = [item for item in codes for _ in range(num)]
     return trained.tokenizers[target].decode(trained.generator.targets(task, repeated))
-
-
-def _codes(tokenizer: Tokenizer, inputs: Sequence[Input], room: int) -> list[NDArray[np.int64]]:
-    """Codes of each input. ValueError, naming it, if the tokenizer does not take it or it has more than `room`."""
-    encoded = []
-    for name, raw in inputs:
-        try:
-            (codes,) = tokenizer.encode([raw])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-        if len(codes) > room:
-            raise ValueError(f"{name} takes {len(codes)} {tokenizer.modality} codes, the run has {room}; shorten it")
-        encoded.append(codes)
-    return encoded
 
 
 def _write(path: Path, raw: Any) -> Path:

@@ -6,6 +6,8 @@ Shape legend: R rows, V ids.
 import torch
 from torch import Tensor
 
+_COLD = 1e-9  # below, log-probabilities overflow when they are divided by it, and the likeliest id has all the mass
+
 
 def nucleus(probabilities_RV: Tensor, top_p: float) -> Tensor:
     """Zeroes what is outside the smallest set of likeliest ids with mass >= top_p (Holtzman et al. 2020, section 3.1).
@@ -23,12 +25,13 @@ def draw(logits_RV: Tensor, draws_R: Tensor, temperature: float, top_p: float) -
     """One id per row, int64 [R], and its log-probability, float64 [R].
 
     draws_R: float64 in (0, 1), the only randomness. The id comes from the distribution at `temperature`, cut to its
-    nucleus; at temperature 0 it is the likeliest. The log-probability is the model's own, at temperature 1 and uncut:
-    confidence must not depend on how sharply we draw. In float64 and by inversion of the cumulative sum, so that one
-    number per row is enough (our choice; the same distribution as adding Gumbel noise to the logits).
+    nucleus; at temperature 0, or as good as that, it is the likeliest. The log-probability is the model's own, at
+    temperature 1 and uncut: confidence must not depend on how sharply we draw. In float64 and by inversion of the
+    cumulative sum, so that one number per row is enough (our choice; the same distribution as adding Gumbel noise to
+    the logits).
     """
     log_probabilities_RV = torch.log_softmax(logits_RV.double(), dim=1)
-    if temperature == 0:
+    if temperature < _COLD:
         ids_R = log_probabilities_RV.argmax(1)
     else:
         probabilities_RV = torch.softmax(log_probabilities_RV / temperature, dim=1)

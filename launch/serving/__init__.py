@@ -1,0 +1,1 @@
+"""A trained run behind a page and an HTTP endpoint."""

@@ -1,0 +1,1 @@
+"""The page: a tab for each thing that a run can do."""
