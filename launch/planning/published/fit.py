@@ -1,4 +1,4 @@
-"""The default efficiencies, fitted to the rows of `figures.csv` that say so."""
+"""The default efficiencies, fitted to the rows of `results/figures.csv` that say so."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Published throughput as workloads: `figures.csv` with one row each, and how its source counts."""
+"""Published throughput as workloads: `results/figures.csv` with one row each, and how its source counts."""
 
 import csv
 from dataclasses import dataclass, replace
@@ -68,7 +68,7 @@ class Published:
 
 def published() -> list[Published]:
     """All of them, in the order of the file."""
-    text = (Path(__file__).parent / "figures.csv").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "results" / "figures.csv").read_text(encoding="utf-8")
     return [_row(entry) for entry in csv.DictReader(text.splitlines())]
 
 

@@ -60,5 +60,5 @@ def test_measured_figures_agree_with_the_utilisation_that_a_source_states_beside
 
 
 def test_every_row_of_the_inputs_is_in_the_table(rows):
-    with (Path(package.__file__).parent / "figures.csv").open() as lines:
+    with (Path(package.__file__).parents[1] / "results" / "figures.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == len(rows) == 260
