@@ -103,9 +103,9 @@ def memory_bars(record: ProfileRecord) -> list[Bar]:
         if part not in record.memory_measured:
             continue
         size, expected = record.memory_measured[part], predicted.get(part)
-        text = f"{size / _GIB:.3g}" if expected is None else f"{size / _GIB:.3g} of {expected / _GIB:.3g}"
+        text = f"{short(size)}B" if expected is None else f"{short(size)}B, predicted {short(expected)}B"
         tick = None if expected is None else round(100 * expected / longest, 2)
-        bars.append(Bar(name=part, text=f"{text} GiB", width=round(100 * size / longest, 2), tick=tick))
+        bars.append(Bar(name=part, text=text, width=round(100 * size / longest, 2), tick=tick))
     return bars
 
 

@@ -17,7 +17,10 @@ STYLE = """
 .k6 { background: var(--grain) }
 .bar div { position: relative }
 .bar div u { position: absolute; top: -3px; height: 14px; width: 2px; background: var(--ink) }
-.bar { grid-template-columns: 9.5em 1fr 6.5em }
+.bar { grid-template-columns: 13em 1fr 12em }
+.key .c-text i, .key .c-image i, .key .c-audio i, .key .c-plain i { background: currentColor }
+.key span { color: var(--ink) }
+@media (max-width: 720px) { .bar { grid-template-columns: 7em 1fr 8em } }
 .best td { font-weight: 600 }
 td.wrap { max-width: 34em; overflow-wrap: anywhere }
 """
@@ -67,7 +70,9 @@ SWEEP = """{% include "head" %}
 {% endfor %}</ul><pre>{{ options }}</pre></div></section>
 {% if charts %}<section id="charts"><h2>Micro-batches</h2><p class="lead">Tokens a second, and GiB at most, against the
  rows at once; one line for each layout, ZeRO stage and attention.</p><div class="grid charts">
-{% for chart in charts %}<div class="card">{{ chart }}</div>{% endfor %}</div></section>{% endif %}
+{% for chart in charts %}<div class="card">{{ chart }}</div>{% endfor %}</div>
+<ul class="key">{% for colour, name in lines %}
+<li class="c-{{ colour }}"><i></i><span>{{ name }}</span></li>{% endfor %}</ul></section>{% endif %}
 <section id="points"><h2>All points</h2><div class="card scroll"><table><thead><tr>{% for name in columns %}
 <th{% if not loop.first %} class="r"{% endif %}>{{ name }}</th>{% endfor %}</tr></thead><tbody>
 {% for row in rows %}<tr{% if row.best %} class="best"{% endif %}>{% for cell in row.cells %}

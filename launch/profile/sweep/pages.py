@@ -11,8 +11,7 @@ from markupsafe import Markup
 from triptych.data_pipelines.shards.atomic import replace_file
 from triptych.launch.profile.page.render import page
 from triptych.launch.profile.sweep.folder import Outcome, ProfileFolder
-from triptych.launch.profile.sweep.points import MICRO_BATCH
-from triptych.launch.profile.sweep.reasons import COLUMNS, reasons, table
+from triptych.launch.profile.sweep.reasons import COLUMNS, reasons, table, told
 from triptych.launch.report.page.charts import Series, line_chart
 
 _COLOURS = ("text", "image", "audio", "plain")
@@ -77,7 +76,8 @@ def _page(
     lines: Sequence[str],
     paste: str,
 ) -> str:
-    found = charts(outcomes)
+    several = lines_of_charts(outcomes)
+    found = charts(several)
     done = [outcome for outcome in outcomes if outcome.state == "done"]
     return page(
         "sweep",
@@ -93,6 +93,7 @@ def _page(
             "reasons": lines,
             "options": paste or "the run as it is",
             "charts": found,
+            "lines": [(_COLOURS[number % len(_COLOURS)], name) for number, name in enumerate(several)],
             "columns": COLUMNS,
             "rows": [{"best": is_best, "cells": cells} for is_best, cells in table(outcomes, top)],
             "commit": facts.get("commit", "unknown"),
@@ -101,14 +102,18 @@ def _page(
     )
 
 
-def charts(outcomes: Sequence[Outcome]) -> list[Markup]:
-    """Tokens per second and memory against the micro-batch, for arms that were tried at several."""
+def lines_of_charts(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """By what they have in common, points of arms that were tried at several micro-batches, the smallest first."""
     arms: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.state == "done":
-            name = ",".join(option for option in outcome.point.options if not option.startswith(f"{MICRO_BATCH}="))
+            name = told(outcome.point).replace(f", micro-batch {outcome.point.micro_batch}", "")
             arms.setdefault(name, []).append(outcome)
-    several = {name: sorted(found, key=_micro_batch) for name, found in arms.items() if len(found) > 1}
+    return {name: sorted(found, key=_micro_batch) for name, found in arms.items() if len(found) > 1}
+
+
+def charts(several: Mapping[str, Sequence[Outcome]]) -> list[Markup]:
+    """Tokens per second and memory against the micro-batch."""
     if not several:
         return []
     return [

@@ -41,10 +41,18 @@ def _compared(name: str, top: Outcome, other: Outcome) -> str:
         return f"{name} {theirs}: {other.state}: {other.reason}"
     gain, size = top.speed / other.speed - 1, (top.peak_bytes or 0) - (other.peak_bytes or 0)
     memory = f"{abs(size) / _GIB:.3g} GiB {'more' if size >= 0 else 'less'}"
+    spread = ", within the spread of their steps" if _overlap(top, other) else ""
     if name == NAMES["fit.recompute"] and gain >= 0:
-        return f"{name} {theirs} costs {1 - other.speed / top.speed:.1%} and holds {_opposite(memory)}"
+        return f"{name} {theirs} costs {1 - other.speed / top.speed:.1%} and holds {_opposite(memory)}{spread}"
     verb = "gains" if gain >= 0 else "loses"
-    return f"{name} {mine} {verb} {abs(gain):.1%} over {theirs}, for {memory}"
+    return f"{name} {mine} {verb} {abs(gain):.1%} over {theirs}, for {memory}{spread}"
+
+
+def _overlap(one: Outcome, other: Outcome) -> bool:
+    """Whether the quartiles of their steps' seconds do."""
+    if one.quartiles is None or other.quartiles is None:
+        return False
+    return one.quartiles[0] <= other.quartiles[1] and other.quartiles[0] <= one.quartiles[1]
 
 
 def _opposite(memory: str) -> str:

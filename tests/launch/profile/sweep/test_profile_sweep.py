@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -138,6 +139,14 @@ def test_reasons_name_gain_and_memory(run):
     lines = reasons(top, [outcome(with_size(run, arm, 4), 100.0, gib=10), outcome(full, 77.52, gib=21), top])
     assert "micro-batch 8 gains 2.0% over 4, for 31 GiB more" in lines
     assert "recomputation full costs 24.0% and holds 20 GiB less" in lines
+
+
+@pytest.mark.parametrize(("quartiles", "within"), [((0.09, 0.12), True), ((0.13, 0.14), False)])
+def test_a_gain_within_the_spread_is_said_to_be(run, quartiles, within):
+    arm = next(axes(run, 1).arms())
+    top = replace(outcome(with_size(run, arm, 8), 102.0), quartiles=(0.1, 0.11))
+    other = replace(outcome(with_size(run, arm, 4), 100.0), quartiles=quartiles)
+    assert any("within the spread" in line for line in reasons(top, [other, top])) is within
 
 
 def test_a_grid_takes_the_place_of_an_axis_or_adds_one(run):
