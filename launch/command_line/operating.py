@@ -51,7 +51,7 @@ def slurm(
     """Write a batch script for a run, or for each point of a sweep, with the code and settings that it runs; print or
     submit it. The job saves before its limit, requeues itself, and goes on from the newest checkpoint.
     """
-    from triptych.launch.commands.slurm import slurm as command
+    from triptych.launch.slurm.command import slurm as command
     from triptych.launch.slurm.job import JobConfig, gpu_request_named
 
     named = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
