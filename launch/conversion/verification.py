@@ -146,10 +146,10 @@ def _silence() -> Iterator[None]:
 
 def plain_model(config: Mapping[str, Any], weights: Weights) -> Denoise:
     """The model in plain torch, filled from elsewhere."""
-    from triptych.models.hugging_face.configuration_triptych import TriptychConfig
+    from triptych.models.hugging_face.configuration_triptych import TriptychConfiguration
     from triptych.models.hugging_face.modeling_triptych import TriptychModel
 
-    model = TriptychModel(TriptychConfig(**config))
+    model = TriptychModel(TriptychConfiguration(**config))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights.read(name))

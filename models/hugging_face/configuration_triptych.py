@@ -14,7 +14,7 @@ _SPECIALS = ("mask", "pad", *(f"task_{task}" for task in TASKS), *(f"begin_{moda
 _NUM_SPECIALS = 16
 
 
-class TriptychConfig(PretrainedConfig):
+class TriptychConfiguration(PretrainedConfig):
     """Sizes of the model and of its sequences.
 
     vocabulary: codes of each modality. regions: positions of each side of a pair, and `condition_multiple`, up to a

@@ -6,7 +6,7 @@ _HERE = Path(__file__).resolve().parent
 _OURS, _THEIRS = "from triptych.models.hugging_face.", "from ."
 
 AUTO_MAP = {
-    "AutoConfig": "configuration_triptych.TriptychConfig",
+    "AutoConfig": "configuration_triptych.TriptychConfiguration",
     "AutoModel": "modeling_triptych.TriptychModel",
 }
 """What `config.json` says of them."""

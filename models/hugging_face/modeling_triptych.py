@@ -20,7 +20,7 @@ from transformers.generation import GenerationMixin
 from transformers.utils import ModelOutput
 
 from triptych.models.hugging_face.codecs_triptych import FsqCodec, load_codec
-from triptych.models.hugging_face.configuration_triptych import MODALITIES, TriptychConfig
+from triptych.models.hugging_face.configuration_triptych import MODALITIES, TriptychConfiguration
 from triptych.models.hugging_face.sampling_triptych import generate_codes
 
 _KEYS_PER_BLOCK, _LINES_PER_BLOCK, _SCORES_PER_BLOCK = 512, 256, 1 << 18
@@ -62,7 +62,7 @@ class Projection(nn.Module):
 class ResidualAdd(nn.Module):
     """residual + scale * gain * dropout(branch)."""
 
-    def __init__(self, config: TriptychConfig) -> None:
+    def __init__(self, config: TriptychConfiguration) -> None:
         super().__init__()
         self.scale, self.dropout = config.branch_scale, config.dropout
         self.layer_scale = nn.Parameter(torch.ones(config.hidden_size)) if config.layer_scale else None
@@ -89,7 +89,7 @@ class SoftmaxAttention(nn.Module):
 class SigmoidAttention(nn.Module):
     """sigma(Q K^T / sqrt(D) + bias) V (arXiv 2409.04431), block by block: memory is linear in the length."""
 
-    def __init__(self, config: TriptychConfig) -> None:
+    def __init__(self, config: TriptychConfiguration) -> None:
         super().__init__()
         self.bias = float(config.attention["bias"])
         is_learned = config.attention.get("learned_bias", "none") == "per_head"
@@ -151,7 +151,7 @@ def _blocks(num_groups: int, num_positions: int, per_group: int) -> list[tuple[s
 class SelfAttention(nn.Module):
     """Queries, keys and values of each group lie side by side in one matrix: q q k v | q q k v | ..."""
 
-    def __init__(self, config: TriptychConfig) -> None:
+    def __init__(self, config: TriptychConfiguration) -> None:
         super().__init__()
         self.num_groups, self.head_dim = config.num_query_groups, config.head_dim
         self.per_group = config.num_attention_heads // config.num_query_groups
@@ -187,7 +187,7 @@ def _rotated(x_SBND: Tensor, angles_S11D: Tensor) -> Tensor:
 class SwiGLU(nn.Module):
     """W2 (silu(gate) * up), with [gate; up] in one matrix."""
 
-    def __init__(self, config: TriptychConfig) -> None:
+    def __init__(self, config: TriptychConfiguration) -> None:
         super().__init__()
         self.linear_fc1 = Projection(config.hidden_size, 2 * config.ffn_hidden_size)
         self.linear_fc2 = Projection(config.ffn_hidden_size, config.hidden_size)
@@ -200,7 +200,7 @@ class SwiGLU(nn.Module):
 class TriptychLayer(nn.Module):
     """x + a g Attn(Norm(x)), then x + a g SwiGLU(Norm(x))."""
 
-    def __init__(self, config: TriptychConfig) -> None:
+    def __init__(self, config: TriptychConfiguration) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.norm_epsilon)
         self.self_attention = SelfAttention(config)
@@ -218,11 +218,11 @@ class TriptychLayer(nn.Module):
 class TriptychModel(PreTrainedModel, GenerationMixin):
     """Bidirectional transformer with one untied head per modality."""
 
-    config_class = TriptychConfig
+    config_class = TriptychConfiguration
     main_input_name = "input_ids"
     _no_split_modules = ["TriptychLayer"]  # noqa: RUF012 - as the library has it
 
-    def __init__(self, config: TriptychConfig) -> None:
+    def __init__(self, config: TriptychConfiguration) -> None:
         super().__init__(config)
         self.embedding = nn.Embedding(config.embedding_rows, config.hidden_size)
         has_positions = config.positions == "rotary_and_learned"

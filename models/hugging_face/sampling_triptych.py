@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.models.hugging_face.configuration_triptych import MODALITIES, SIDES, TASKS, TriptychConfig
+from triptych.models.hugging_face.configuration_triptych import MODALITIES, SIDES, TASKS, TriptychConfiguration
 from triptych.models.hugging_face.noise_triptych import REVEAL, SAMPLING, uniform
 from triptych.models.hugging_face.sequences_triptych import Canvas, pair_canvas, region_codes, text_canvas
 
@@ -39,7 +39,7 @@ def generate_codes(
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r} is unknown; use one of {', '.join(TASKS)}")
-    config: TriptychConfig = model.config
+    config: TriptychConfiguration = model.config
     made: list[Tensor] = []
     if task == "text":
         for number, beginning in enumerate(conditions):
@@ -192,7 +192,7 @@ def _guided(
 
 
 def _draw(
-    config: TriptychConfig, modality: str, logits_RV: Tensor, draws_R: Tensor, settings: Mapping[str, Any]
+    config: TriptychConfiguration, modality: str, logits_RV: Tensor, draws_R: Tensor, settings: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Ids, int64 [R], by inversion of the cumulative sum at the temperature, cut to the nucleus; and the model's own
     log-probability of each, float64 [R].

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from triptych.models.hugging_face.configuration_triptych import MODALITIES, SIDES, TriptychConfig
+from triptych.models.hugging_face.configuration_triptych import MODALITIES, SIDES, TriptychConfiguration
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Canvas:
     targets: list[slice]
 
 
-def pair_canvas(config: TriptychConfig, task: str, conditions: Sequence[Sequence[int]]) -> Canvas:
+def pair_canvas(config: TriptychConfiguration, task: str, conditions: Sequence[Sequence[int]]) -> Canvas:
     """Pairs whose target side is to be filled. ValueError for a condition that does not fit its region."""
     condition, target = SIDES[task]
     rows: list[list[int]] = []
@@ -54,7 +54,7 @@ def pair_canvas(config: TriptychConfig, task: str, conditions: Sequence[Sequence
     return Canvas(tokens_BS, modality_BS, condition_BS, padding_BS if bool(padding_BS.any()) else None, targets)
 
 
-def text_canvas(config: TriptychConfig, beginning: Sequence[int], num: int) -> Canvas:
+def text_canvas(config: TriptychConfiguration, beginning: Sequence[int], num: int) -> Canvas:
     """A whole sequence of text after a beginning, `num` times."""
     _check(config, "text", beginning, config.sequence_length - 2)
     ids = [config.special("task_text"), *(config.end("text") + 1 + int(code) for code in beginning)]
@@ -69,7 +69,7 @@ def text_canvas(config: TriptychConfig, beginning: Sequence[int], num: int) -> C
     return Canvas(*rows, padding_BS=None, targets=[slice(1, config.sequence_length)] * num)
 
 
-def region_codes(config: TriptychConfig, modality: str, ids: Tensor) -> Tensor:
+def region_codes(config: TriptychConfiguration, modality: str, ids: Tensor) -> Tensor:
     """int64, the codes of a region up to its first END; ids of other kinds are dropped."""
     ends = (ids == config.end(modality)).nonzero()
     kept = ids[: int(ends[0])] if len(ends) else ids
@@ -77,20 +77,20 @@ def region_codes(config: TriptychConfig, modality: str, ids: Tensor) -> Tensor:
     return codes[(codes >= 0) & (codes < config.vocabulary[modality])]
 
 
-def _positions(config: TriptychConfig, modality: str) -> int:
+def _positions(config: TriptychConfiguration, modality: str) -> int:
     size = config.regions[modality]
     assert size is not None
     return size
 
 
-def _condition_positions(config: TriptychConfig, modality: str, num_codes: int) -> int:
+def _condition_positions(config: TriptychConfiguration, modality: str, num_codes: int) -> int:
     """A condition takes its codes and one END, filled up to a multiple; or all of its region."""
     multiple = config.regions.get("condition_multiple")
     region = _positions(config, modality)
     return region if multiple is None else min(-(-(num_codes + 1) // multiple) * multiple, region)
 
 
-def _check(config: TriptychConfig, modality: str, codes: Sequence[int], room: int) -> None:
+def _check(config: TriptychConfiguration, modality: str, codes: Sequence[int], room: int) -> None:
     if len(codes) > room:
         raise ValueError(f"a condition has {len(codes)} {modality} codes, there is room for {room}; shorten it")
     if any(not 0 <= code < config.vocabulary[modality] for code in codes):

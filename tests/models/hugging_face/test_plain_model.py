@@ -13,7 +13,7 @@ from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.diffusion.sampling import Ancestral, Confidence, MaskGit, ModalitySamplers, Sampler, SamplerConfig
 from triptych.models.diffusion.sampling.rules import _level
 from triptych.models.diffusion.schedules import Cosine, CosineMdlm, CosineSquared, Geometric, Linear, Polynomial
-from triptych.models.hugging_face.configuration_triptych import TriptychConfig
+from triptych.models.hugging_face.configuration_triptych import TriptychConfiguration
 from triptych.models.hugging_face.modeling_triptych import TriptychModel
 from triptych.models.hugging_face.noise_triptych import REVEAL, SAMPLING, uniform
 from triptych.models.hugging_face.sampling_triptych import _level as plain_level
@@ -76,7 +76,7 @@ def both_models(run, groups):
         for name, parameter in native.named_parameters():
             if parameter.dim() == 1 or name == "positions":
                 parameter += 0.2 * torch.randn(parameter.shape)
-    plain = TriptychModel(TriptychConfig(**model_config(run, "fp32", None))).eval()
+    plain = TriptychModel(TriptychConfiguration(**model_config(run, "fp32", None))).eval()
     weights = dict(native.named_parameters())
     assert plain.load_state_dict(weights).missing_keys == []
     return native, plain
