@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from triptych.launch.environment import Rendezvous, rendezvous
 from triptych.launch.errors import describe
-from triptych.launch.signals import Terminated, ignore_signals, stops_raise
+from triptych.launch.signals import ignore_signals, remember_stops
 from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.watch.board import Board
@@ -26,7 +26,6 @@ from triptych.trainer.parallel.watch.obituary import (
     FAILED,
     INTERRUPTED,
     REFUSED,
-    TERMINATED,
     Diverged,
     Obituary,
     is_secondary,
@@ -98,6 +97,7 @@ class Together:
     """One of many. The store is opened before anything is read, so that whatever one rank fails of reaches all."""
 
     def __init__(self, placement: Placement, meeting: Rendezvous) -> None:
+        remember_stops()
         self._placement = placement
         self._store_rank = None if meeting.served_by_launcher else 0
         self._meeting = meeting
@@ -148,7 +148,7 @@ class Together:
         self._watch = Watch(
             config, store, self._placement, host=self._host, store_rank=self._store_rank, end=self._end_from_watch
         )
-        with self._watch, stops_raise():
+        with self._watch:
             yield
             self._watch.leave(self._board)
 
@@ -180,8 +180,6 @@ class Together:
                 return Obituary(
                     rank=rank, host=host, cause="interrupted; nothing half-written is left", code=INTERRUPTED
                 )
-            case Terminated():
-                return Obituary(rank=rank, host=host, cause=f"ended by {error}", code=TERMINATED)
             case ValueError() | OSError():
                 return Obituary(rank=rank, host=host, cause=describe(error), code=REFUSED)
             case _:

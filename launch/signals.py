@@ -9,38 +9,36 @@ STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 """What launchers end a process with: SIGUSR1 is Slurm's customary signal before a time limit."""
 
 
+class Stops:
+    """A handler that notes which signals came, in order. The second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked.append(number)
+
+
+def remember_stops() -> None:
+    """From here on SIGTERM and SIGUSR1 are only noted, for `stop_requests` of later: one of many processes that dies
+    of them while it starts leaves the others waiting for it.
+    """
+    if not isinstance(signal.getsignal(STOPPING[0]), Stops):
+        stops = Stops()
+        for number in STOPPING:
+            signal.signal(number, stops)
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether a stop was asked for. The second Ctrl-C interrupts at once."""
-    asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *STOPPING)}
+    """Yield a function that says whether a stop was asked for, also while stops were remembered before."""
+    remembered = signal.getsignal(STOPPING[0])
+    stops = remembered if isinstance(remembered, Stops) else Stops()
+    before = {number: signal.signal(number, stops) for number in (signal.SIGINT, *STOPPING)}
     try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGUSR1, its text, came where nothing looks for a stop request."""
-
-
-@contextmanager
-def stops_raise() -> Iterator[None]:
-    """Turn SIGTERM and SIGUSR1 into Terminated, so that one of many processes can say so before it ends."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Terminated(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, interrupt) for number in STOPPING}
-    try:
-        yield
+        yield lambda: bool(stops.asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

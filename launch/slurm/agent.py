@@ -14,11 +14,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 STOP = signal.SIGUSR1
 SIGNALLED = 128  # a shell's exit code of what a signal ended is this and the signal's number
+POLL_SECONDS = 0.1
 DEFAULTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
@@ -75,24 +77,36 @@ def children() -> list[int]:
 
 
 def _hand_on_stops() -> None:
-    """From now on SIGUSR1 becomes one SIGTERM to each process that trains.
+    """From the first SIGUSR1 on each process that trains is sent one SIGTERM, also those that have just been started.
 
     Blocked, not handled: a thread that waits for it cannot interrupt torchrun, and whatever this process starts
     inherits the block. Some configurations of Slurm send a step's signal to every process in it, down to those that
     read data; others only to this one.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP})
+    signal.signal(STOP, signal.SIG_DFL)  # the script starts this ignoring it, and what is ignored is not waited for
 
     def hand_on() -> None:
         told: set[int] = set()
+        signal.sigwait({STOP})
         while True:
-            signal.sigwait({STOP})
             for pid in set(children()) - told:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-                told.add(pid)
+                if _listens(pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+                    told.add(pid)
+            time.sleep(POLL_SECONDS)
 
     threading.Thread(target=hand_on, daemon=True, name="hand on stops").start()
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM: one that has not, yet, would die where the others wait for it."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
 
 
 def _where_it_is(arguments: Sequence[str]) -> list[str]:

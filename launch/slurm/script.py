@@ -133,7 +133,7 @@ began_at=$(newest)
 mkdir -p "$run_dir/dumps"
 say "on $SLURM_JOB_NODELIST, from ${{began_at:-the beginning}}"
 srun --ntasks-per-node=1 --cpu-bind=none{cpus} --kill-on-bad-exit=0 --wait={HANG_SECONDS}{wrapped} \\
-    {inside}{python} -m triptych.launch.slurm.agent \\
+    {inside}bash -c 'trap "" USR1; exec "$@"' agent {python} -m triptych.launch.slurm.agent \\
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node={job.gpus_per_node} \\
     --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" --rdzv-id="$SLURM_JOB_ID-$restarts" \\
     -m triptych.launch.train {shlex.quote(self.run)} --run-dir "$run_dir" --resume-if-started{more} \\
@@ -210,9 +210,11 @@ if [ -e "$run_dir/finished" ]; then
     say "finished at $(cat "$run_dir/finished") tokens"
     end_chain
     exit 0
-elif [ -n "$ending" ]; then
-    say "ended by Slurm (cancelled, preempted, or out of time), which decides whether it comes back"
-    exit 143
+elif [ -n "$ending" ]; then  # SIGKILL follows: KillWait, 30 s mostly
+    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o 'JobState=[A-Z_]*')
+    say "ended by Slurm: ${state#JobState=}"
+    if [ "$state" = JobState=TIMEOUT ]; then come_back 143; fi
+    exit 143  # cancelled or preempted: Slurm decides whether it comes back
 elif [ "$code" -eq 2 ]; then
     say "refused: see the error above; a restart mends nothing"
     end_chain

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from triptych.launch.signals import Terminated, stop_requests, stops_raise
+from triptych.launch.signals import remember_stops, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -31,6 +31,13 @@ def test_the_handlers_of_before_come_back():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_stop_where_there_is_no_step_is_raised_by_name(number):
-    with pytest.raises(Terminated, match=number.name), stops_raise():
+def test_a_stop_that_came_before_is_remembered(number):
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        remember_stops()
         signal.raise_signal(number)
+        with stop_requests() as asked:
+            assert asked()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

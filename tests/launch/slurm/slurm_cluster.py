@@ -1,6 +1,6 @@
 """A Slurm of our own on this machine: munged, one slurmctld and several slurmd, all under one folder.
 
-    python tests/slurm/slurm_cluster.py FOLDER [--nodes 3]
+    python tests/launch/slurm/slurm_cluster.py FOLDER [--nodes 3]
 
 starts it, prints what to put into the environment, and ends it at Ctrl-C. As root, with Debian's or Ubuntu's packages
 slurm-wlm and munge (apt-get install --no-install-recommends slurm-wlm munge); no systemd, no cgroups, nothing outside

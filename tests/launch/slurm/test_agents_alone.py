@@ -10,12 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from slurm_cluster import command_of, descendants, free_ports
-
-sys.path.append(str(Path(__file__).parents[1] / "launch"))
 from tiny_world import environment, make_world
 
 if os.environ.get("TRIPTYCH_TEST_SLURM") != "1":

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import SlurmCluster, command_of, descendants, node_of, processes, variable_of, why_not
+from tiny_world import make_world
 
 from triptych.trainer.checkpoint.disk.folders import complete_checkpoints
-
-sys.path.append(str(Path(__file__).parents[1] / "launch"))
-from tiny_world import make_world
 
 if os.environ.get("TRIPTYCH_TEST_SLURM") != "1":
     pytest.skip("a Slurm of our own takes minutes: set TRIPTYCH_TEST_SLURM=1", allow_module_level=True)
@@ -187,6 +185,32 @@ def test_the_limit_saves_requeues_and_the_run_ends_as_if_it_were_none(submit, re
     found = job.wait_for_end("COMPLETED")
     assert int(found["Restarts"]) >= 1, job.log
     assert "stopped before its end at tokens-" in job.log
+    assert losses(job.folder) == reference
+
+
+def test_a_save_that_is_slower_than_the_grace_comes_back_too(submit, reference):
+    """Processes that are stopped cannot save: Slurm ends the job at its limit, with a state of its own."""
+    job = submit(time_limit="2", grace=15)
+    job.wait_for_tokens(60_000, seconds=100)
+    stopped = [pid for node in nodes_of(job) for pid in processes_of_ranks(node)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    seconds_until(lambda: restarts(job) == 1)
+    assert "ended by Slurm: TIMEOUT" in job.log
+    job.cluster.call("scontrol", "update", f"jobid={job.number}", "timelimit=30")
+    job.wait_for_end("COMPLETED")
+    assert losses(job.folder) == reference
+
+
+def test_a_stop_while_it_starts_is_kept(submit, reference):
+    """Sent when the agents are there, long before a step."""
+    job = submit()
+    seconds_until(lambda: any("slurm.agent" in command_of(pid) for pid in processes()))
+    time.sleep(1)
+    job.cluster.call("scancel", "--signal=USR1", "--batch", job.number)
+    seconds_until(lambda: restarts(job) == 1)
+    assert "stopped before its end" in job.log
+    job.wait_for_end("COMPLETED")
     assert losses(job.folder) == reference
 
 
