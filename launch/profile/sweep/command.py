@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -11,6 +12,7 @@ from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
 from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.commands.attention import request_of
+from triptych.launch.errors import INTERRUPTED
 from triptych.launch.profile.command import Asked, sized
 from triptych.launch.profile.measure.memory import machine_memory_bytes
 from triptych.launch.profile.measuring import Passes
@@ -18,10 +20,11 @@ from triptych.launch.profile.predicted import predicted_bytes
 from triptych.launch.profile.sweep.folder import Outcome, ProfileFolder
 from triptych.launch.profile.sweep.pages import write_sweep
 from triptych.launch.profile.sweep.points import Point, axes_of, changed_options
-from triptych.launch.profile.sweep.processes import run_point
+from triptych.launch.profile.sweep.processes import Ending, Stopped, run_point
 from triptych.launch.profile.sweep.reasons import told
 from triptych.launch.profile.sweep.search import Search, best
 from triptych.launch.run_directory import commit
+from triptych.launch.signals import stop_requests
 from triptych.launch.sweep.grid import parse_grid
 from triptych.models.attention.registry.backends import REGISTRY
 from triptych.trainer.parallel.placement import Placement
@@ -50,8 +53,9 @@ class SweepConfig:
 
 
 def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Placement) -> int:
-    """Profile points until the best is known; the exit code: 1 if none came to its end. ValueError, before anything is
-    written, for settings that cannot run, and a folder of another sweep.
+    """Profile points until the best is known; the exit code: 1 if none came to its end, 130 if it was stopped.
+
+    ValueError, before anything is written, for settings that cannot run, and a folder of another sweep.
     """
     if placement.world_size > 1:
         raise ValueError("a sweep starts processes of its own; start it without torchrun")
@@ -72,10 +76,14 @@ def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Plac
     limit = _limit_bytes(config, world_size)
     code = asked.code or commit()
 
-    def profile_point(point: Point) -> Outcome:
-        return _outcome(point, asked, passes, place, world_size, 60 * config.minutes, code)
+    with place.held(), stop_requests() as stop_requested:
 
-    with place.held():
+        def profile_point(point: Point) -> Outcome:
+            run_here = partial(
+                run_point, world_size=world_size, limit_seconds=60 * config.minutes, stop_requested=stop_requested
+            )
+            return _outcome(point, asked, passes, place, run_here, code)
+
         form = "cuda" if torch.cuda.is_available() else "cpu"
         search = Search(
             run=run,
@@ -85,12 +93,20 @@ def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Plac
             predict=lambda tree: predicted_bytes(tree, world_size, form),
             profile=profile_point,
         )
-        outcomes = search()
+        stopped = False
+        try:
+            search()
+        except Stopped:
+            stopped = True
+        outcomes = search.outcomes
         top = best(outcomes)
         options = [*given, *changed_options(run, top.point)] if top is not None else []
         facts = _facts(place, outcomes, code, world_size)
         lines = write_sweep(place, question, facts, outcomes, top, options)
     print("\n".join(["", *lines, *[f"--set {option}" for option in options], str(place.folder / "sweep.html")]))
+    if stopped:
+        print(f"stopped after {len(outcomes)} points; go on with: {asked.command}")
+        return INTERRUPTED
     return 0 if top is not None else NO_POINT
 
 
@@ -123,8 +139,7 @@ def _outcome(
     asked: Asked,
     passes: Passes,
     place: ProfileFolder,
-    world_size: int,
-    limit_seconds: float,
+    run_here: Callable[..., Ending],
     code: str,
 ) -> Outcome:
     """Of a point, from before or from new processes; kept as soon as it is known."""
@@ -136,8 +151,8 @@ def _outcome(
     arguments = [asked.name, *(part for option in (*asked.settings, *point.options) for part in ("--set", option))]
     arguments += ["--out", str(folder), "--data", asked.data, "--commit", code, "--no-checkpoint"]
     arguments += ["--steps", str(passes.num_steps), "--warmup", str(passes.num_warmup)]
-    arguments += ["--trace"] if passes.trace and world_size > 1 else ["--no-trace"]
-    ending = run_point(arguments, folder, world_size=world_size, limit_seconds=limit_seconds)
+    arguments += ["--trace" if passes.trace else "--no-trace"]
+    ending = run_here(arguments, folder)
     found = place.newest_record(point) if ending.state == "done" else None
     outcome = Outcome(point=point, state=ending.state, reason=ending.reason, commit=code)
     if found is not None:

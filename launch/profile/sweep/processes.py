@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,8 +32,21 @@ class Ending:
     reason: str = ""
 
 
-def run_point(arguments: Sequence[str], folder: Path, *, world_size: int, limit_seconds: float) -> Ending:
-    """Start `python -m triptych.launch.profile` so many times and wait for all; each writes rankN.log in the folder."""
+class Stopped(Exception):
+    """A stop was asked for; the point's processes have been ended."""
+
+
+def run_point(
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    world_size: int,
+    limit_seconds: float,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Ending:
+    """Start `python -m triptych.launch.profile` so many times and wait for all; each writes rankN.log in the folder.
+    Stopped, if that is asked for meanwhile.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     places = _places(world_size)
     processes = []
@@ -50,7 +63,7 @@ def run_point(arguments: Sequence[str], folder: Path, *, world_size: int, limit_
                         start_new_session=True,  # Ctrl-C in the terminal is for the sweep, which ends them
                     )
                 )
-        in_time = _wait(processes, limit_seconds)
+        in_time = _wait(processes, limit_seconds, stop_requested)
     finally:
         codes = [process.poll() for process in processes]
         for process in processes:
@@ -71,7 +84,9 @@ def _places(world_size: int) -> list[dict[str, str]]:
     return [{**everyone, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
 
 
-def _wait(processes: Sequence["subprocess.Popen[bytes]"], limit_seconds: float) -> bool:
+def _wait(
+    processes: Sequence["subprocess.Popen[bytes]"], limit_seconds: float, stop_requested: Callable[[], bool]
+) -> bool:
     """Until all have ended, or some time after one has failed; False if time ran out."""
     deadline, failing = time.monotonic() + limit_seconds, False
     while time.monotonic() < deadline:
@@ -80,6 +95,8 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"], limit_seconds: float) 
             return True
         if not failing and any(codes):
             failing, deadline = True, min(deadline, time.monotonic() + GRACE_SECONDS)
+        if stop_requested():
+            raise Stopped
         time.sleep(POLL_SECONDS)
     return failing
 

@@ -1,6 +1,7 @@
 """A sweep tries what can run, leaves out what cannot fit, goes on where it stopped, and says why the best is best."""
 
 import json
+import signal
 import sys
 from dataclasses import replace
 
@@ -195,7 +196,7 @@ def asked(folder):
 def test_a_sweep_that_failed_is_written_down_and_goes_on(tmp_path, monkeypatch, capsys):
     calls, endings = [], [Ending(state="failed", reason="no device"), Ending(state="out of memory", reason="full")]
 
-    def ended(arguments, folder, *, world_size, limit_seconds):
+    def ended(arguments, folder, **_):
         calls.append(folder.name)
         return endings["zero_stage=1" in folder.name]
 
@@ -213,6 +214,21 @@ def test_a_sweep_that_failed_is_written_down_and_goes_on(tmp_path, monkeypatch, 
     document = json.loads((tmp_path / "sweep.json").read_text())
     assert document["best"] is None and "No point" in document["reasons"][0]
     assert "out of memory" in (tmp_path / "table.md").read_text() and (tmp_path / "sweep.html").exists()
+
+
+def test_a_sweep_that_is_stopped_ends_its_processes_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def asked_to_stop(arguments, folder, **options):
+        signal.raise_signal(signal.SIGTERM)
+        return run_point(arguments, folder, **options)
+
+    script = tmp_path / "stand_in.py"
+    script.write_text(f"#!{sys.executable}\n{SCRIPTS['too long']}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(processes.sys, "executable", str(script))
+    monkeypatch.setattr(command, "run_point", asked_to_stop)
+    assert sweep_run(asked(tmp_path / "out"), Passes(), SweepConfig(world_size=2), Placement()) == 130
+    assert "stopped after 0 points; go on with: triptych profile" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text())["points"] == []
 
 
 def test_a_folder_of_another_sweep_is_refused(tmp_path, monkeypatch):
