@@ -11,6 +11,7 @@ from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.placement import Placement
 
 pytest_plugins = ["command_fixtures"]
+pytestmark = pytest.mark.slow  # six processes with an engine each: `make test-convert`
 
 TP2_PP2 = ParallelLayout(tensor=2, pipeline=2)
 SETTINGS = {"model__num_layers": 2, "model__vocabulary_multiple": 4, "model__post_attention_norm": "rms"}
