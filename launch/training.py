@@ -22,7 +22,7 @@ from triptych.launch.watching.samples import TrainingSamples, why_not
 from triptych.launch.watching.weights_and_biases import WeightsAndBiases, require_wandb
 from triptych.trainer.fit import Reporter, fit
 from triptych.trainer.loader.stream_data import StreamData
-from triptych.trainer.logs import JsonLines, TensorBoard, append_event
+from triptych.trainer.logs import JsonLines, TensorBoard
 from triptych.trainer.parallel.agreement.agreement import require_same
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.parallel.watch.heart import Heart
@@ -59,16 +59,16 @@ def train(
     chunks = run.build_chunks(groups)
     if groups.placement.world_size > 1:
         require_same({"the commit": commit(), "the digest of its settings": _digest(to_yaml(run))}, groups)
-    rank, log = groups.placement.rank, directory.log(groups.placement.rank)
+    log = directory.log(groups.placement.rank)
     with ExitStack() as stack:
         if groups.is_first and not resume:
             directory.start(run, command)
         groups.barrier()
         log_to(log)
-        if groups.placement.world_size == 1:
-            stack.enter_context(last_words(log))
         stop_requested = stack.enter_context(stop_requests())
         heart = stack.enter_context(_heart(run, directory, groups))
+        if groups.placement.world_size == 1:
+            stack.enter_context(last_words(log, lambda: heart.has_begun or not resume))
         lines = stack.enter_context(JsonLines(log))
         reporters, after_step = [heart.note, lines, *reporters], []
         if groups.is_first:
@@ -94,7 +94,7 @@ def train(
             stop_requested=stop_requested,
         )
         outcome = TrainOutcome(tokens=state.tokens, stopped=state.tokens < run.fit.total_tokens)
-        append_event(log, "stopped" if outcome.stopped else "finished", {"rank": rank, "tokens": outcome.tokens})
+        heart.leave("stopped" if outcome.stopped else "finished")
     return outcome
 
 

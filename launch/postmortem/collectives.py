@@ -62,20 +62,16 @@ def odd_collective(collectives: Mapping[int, list[Collective]]) -> OddCollective
     A rank whose file was not written says nothing. That it belongs to a group shows by what it has done there.
     """
     found: list[OddCollective] = []
-    for group in {each.group for entries in collectives.values() for each in entries}:
+    for group in sorted({each.group for entries in collectives.values() for each in entries}):
         mine = {rank: [each for each in entries if each.group == group] for rank, entries in collectives.items()}
-        mine = {rank: entries for rank, entries in mine.items() if entries}
-        last = {rank: max(each.sequence for each in entries) for rank, entries in mine.items()}
-        pending = {
-            rank: min((each for each in entries if each.state != "completed"), key=lambda each: each.sequence)
-            for rank, entries in mine.items()
-            if any(each.state != "completed" for each in entries)
-        }
-        for collective in sorted(pending.values(), key=lambda each: each.sequence)[:1]:
-            absent = tuple(rank for rank, number in last.items() if number < collective.sequence)
-            waiting = tuple(rank for rank, each in pending.items() if each.sequence == collective.sequence)
-            if absent:
-                found.append(OddCollective(collective=collective, absent=absent, waiting=waiting))
+        last = {rank: max(each.sequence for each in entries) for rank, entries in mine.items() if entries}
+        first_missing = min(last.values()) + 1
+        there = {rank: each for rank in last for each in mine[rank] if each.sequence == first_missing}
+        # NCCL's are begun ahead: only what is not completed is waited in. gloo's are never said to be completed.
+        waiting = tuple(rank for rank, each in there.items() if each.state != "completed")
+        if waiting:
+            absent = tuple(rank for rank, number in last.items() if number < first_missing)
+            found.append(OddCollective(collective=there[waiting[0]], absent=absent, waiting=waiting))
     return min(found, key=lambda each: (len(each.absent), each.collective.group), default=None)
 
 

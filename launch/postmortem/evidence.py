@@ -17,7 +17,7 @@ from triptych.trainer.checkpoint.disk.folders import checkpoint_folders
 from triptych.trainer.parallel.watch.heart import Heartbeat
 
 LEFT = ("end", "stopped", "finished")
-"""Events with which a rank's session is over."""
+"""How a rank's session is over: with an event in its log, or, in order, as its heartbeat says."""
 
 CHECKED_BYTES = 4 * 2**30  # of a checkpoint that is read whole; of a larger one only index and sizes are looked at
 OUTPUT_BYTES = 2**20  # of the end of each of a launcher's files
@@ -145,7 +145,7 @@ def read_log(number: int, path: Path) -> Rank:
                 broken += 1
                 continue
             rank.events.append(event)
-            if event.get("event") in LEFT:
+            if event.get("event") == LEFT[0]:
                 rank.left = event
     try:
         if last:
@@ -158,7 +158,12 @@ def read_log(number: int, path: Path) -> Rank:
 
 
 def _forget_what_came_before(rank: Rank) -> None:
-    """A heartbeat that is younger than the end of the last session is of a later one, which has not come to a step."""
+    """A heartbeat that is younger than the end of the last session is of a later one, which has not come to a step or
+    has left in order: logs have no line of that.
+    """
+    beat = rank.beat
+    if beat is not None and beat.state in LEFT and (rank.left is None or beat.time > seconds_of(rank.left)):
+        rank.left = {"event": beat.state}
     if rank.left is None or rank.beat is None or rank.beat.state != "running":
         return
     if rank.beat.time > seconds_of(rank.left) + 2 * rank.beat.beat_seconds + 1:

@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from triptych.launch.postmortem.collectives import Collective
 from triptych.launch.postmortem.evidence import Evidence, Rank
 from triptych.launch.postmortem.template import CSS, PAGE
 from triptych.launch.postmortem.verdict import Verdict, timeline
@@ -50,8 +51,7 @@ def _context(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         "hints": evidence.hints,
         "stacks": [rank for rank in shown if rank.stacks][:MOST_STACKS],
         "collectives": {
-            rank: [each for each in entries if each.state != "completed"][:8] or entries[-1:]
-            for rank, entries in sorted(evidence.collectives.items())[:MOST_ROWS]
+            rank: _last_begun(entries) for rank, entries in sorted(evidence.collectives.items())[:MOST_ROWS]
         },
     }
 
@@ -73,6 +73,12 @@ def _facts(verdict: Verdict) -> list[tuple[str, str]]:
 def _first(ranks: list[Rank], verdict: Verdict) -> list[Rank]:
     """The one that the verdict names, then the others."""
     return sorted(ranks, key=lambda rank: (rank.number != verdict.rank, rank.number))
+
+
+def _last_begun(entries: list[Collective]) -> list[Collective]:
+    """Of each group the last."""
+    last = {each.group: each for each in sorted(entries, key=lambda each: each.sequence)}
+    return [last[group] for group in sorted(last)]
 
 
 def _who(by: list[Rank]) -> str:

@@ -55,7 +55,7 @@ PAGE = """<!doctype html>
 </table></div>{% if num_hidden %}<p class="small">{{ num_hidden|count }} more are not shown.</p>{% endif %}
 </section>
 {% if collectives %}<section id="collectives"><h2>Collectives</h2>
-<p class="lead">What each rank had begun and not ended, as torch's flight recorder has it; else its last.</p>
+<p class="lead">What each rank began last in each of its groups, as torch's flight recorder has it.</p>
 <div class="scroll"><table><tr><th>Rank</th><th>Group</th><th class="r">Number</th><th>What</th><th>Sizes</th>
 <th>State</th></tr>
 {% for rank, entries in collectives.items() %}{% for each in entries %}<tr><td>{{ rank }}</td>
@@ -65,7 +65,8 @@ PAGE = """<!doctype html>
 <section id="events"><h2>Events</h2>
 {% if timeline %}<div class="scroll"><table><tr><th>Time</th><th class="r">Step</th><th>Event</th><th>Ranks</th>
 <th>What</th></tr>
-{% for event, who, what in timeline %}<tr><td class="state">{{ event.get('time', '') }}</td><td class="r">{{ event.get('step', '') }}</td>
+{% for event, who, what in timeline %}<tr>
+<td class="state">{{ event.get('time', '') }}</td><td class="r">{{ event.get('step', '') }}</td>
 <td class="state">{{ event.event }}</td><td>{{ who }}</td><td class="wrap">{{ what }}</td></tr>{% endfor %}
 </table></div>{% else %}<p class="lead">The logs have steps alone.</p>{% endif %}</section>
 <section id="checkpoints"><h2>Checkpoints</h2>

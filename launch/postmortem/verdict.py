@@ -112,7 +112,8 @@ def _of_an_end(evidence: Evidence) -> dict[str, Any] | None:
     paused = [(rank, end) for rank, end in ends if re.search(_KINDS[0][0], str(end.get("cause", "")))]
     end = min((own or [end for _, end in ends]), key=seconds_of)
     cause = str(end.get("cause", ""))
-    kind: Kind = next((kind for pattern, kind in _KINDS if re.search(pattern, cause)), "error")
+    kinds: list[Kind] = [kind for pattern, kind in _KINDS if re.search(pattern, cause)]
+    kind: Kind = kinds[0] if kinds else "error"
     if kind == "killed" and paused and paused[0][0].number == end.get("rank"):
         kind = "paused"  # it has come back, and says so itself
     if kind == "error" and end.get("code") == 2:
@@ -123,7 +124,8 @@ def _of_an_end(evidence: Evidence) -> dict[str, Any] | None:
     if step := re.search(r"(?:in|of) step (\d+)", cause) or re.search(r"after step (\d+)", found["place"]):
         found["step"] = int(step[1])
     if kind == "unhealthy":
-        found["sample"] = _samples(evidence, (UNHEALTHY, SKIPPED, ROLLED_BACK))
+        found["step"] = _first_of_a_row(evidence, found.get("step", 0))
+        found["sample"] = _samples(evidence, found["step"])
         if named := re.search(r"rank (\d+)", cause):
             found["rank"] = int(named[1])
     if kind == "diverged" and (named := re.search(r"on rank (\d+)", cause)):
@@ -185,7 +187,9 @@ def _headline(kind: Kind, found: dict[str, Any], evidence: Evidence) -> str:
         who = "The run"
     step = f" after step {found['step']:,}" if found.get("step") is not None else ""
     words: dict[Kind, str] = {
-        "killed": f"{who} was killed, or its node was lost{step}",
+        "killed": f"{who} was killed, or its node was lost{step}"
+        if "connection" in found["cause"]
+        else f"{who} fell silent{step}: stopped (SIGSTOP, a frozen container), or its node was lost",
         "paused": f"{who} was stopped and came back too late{step}",
         "hung": f"{who} hung{step}" if number is not None else f"All ranks waited for each other{step}",
         "unhealthy": f"{who} had a loss or gradient that is not as it should be, in step {found.get('step', '?')}",
@@ -199,17 +203,21 @@ def _headline(kind: Kind, found: dict[str, Any], evidence: Evidence) -> str:
     return words.get(kind, f"{who} failed{step}")
 
 
+_TROUBLES = {
+    UNHEALTHY: "steps at which fit.health stopped the run",
+    ROLLED_BACK: "times the run went back to a checkpoint",
+    SKIPPED: "steps were left out by the optimizer",
+    SPIKE: "spikes of loss or gradient were noted",
+}
+
+
 def _findings(evidence: Evidence) -> Iterator[Finding]:
     events = [event for rank in evidence.ranks.values() for event in rank.events]
-    for name, grade, text in (
-        (UNHEALTHY, "bad", "steps at which fit.health stopped the run"),
-        (ROLLED_BACK, "odd", "times the run went back to a checkpoint"),
-        (SKIPPED, "odd", "steps were left out by the optimizer"),
-        (SPIKE, "odd", "spikes of loss or gradient were noted"),
-    ):
+    for name, text in _TROUBLES.items():
         steps = {event["step"]: event.get("cause", "") for event in events if event.get("event") == name}
         if steps:
             first = min(steps)
+            grade: Grade = "bad" if name == UNHEALTHY else "odd"
             yield Finding(grade=grade, text=f"{len(steps):,} {text}; the first in step {first:,}: {steps[first]}")
     for event in events:
         if event.get("event") == STRAGGLER:
@@ -244,19 +252,22 @@ def _instead(evidence: Evidence, state: CheckpointState) -> str:
     return f"; a resume goes on from {sound[-1]}" if sound else "; no older one is sound"
 
 
-def _samples(evidence: Evidence, names: tuple[str, ...]) -> str:
-    """Of the first step of such an event: which samples its batch was of, a few of them."""
-    for name in names:
-        found = [
-            (rank, event) for rank in evidence.ranks.values() for event in rank.events if event.get("event") == name
-        ]
-        if not found:
-            continue
-        step = min(event["step"] for _, event in found)
-        ids = [each for _, event in found if event["step"] == step for each in event.get("samples", ())]
-        told = ", ".join(_sample(each) for each in ids[:6]) + (f" and {len(ids) - 6} more" if len(ids) > 6 else "")
-        return f"the batch of step {step:,}: {told}" if ids else ""
-    return ""
+def _first_of_a_row(evidence: Evidence, step: int) -> int:
+    """The step with which the trouble began that ended in `step`: the first of those skipped one after another."""
+    skipped = {
+        event["step"] for rank in evidence.ranks.values() for event in rank.events if event.get("event") == SKIPPED
+    }
+    while step - 1 in skipped:
+        step -= 1
+    return step
+
+
+def _samples(evidence: Evidence, step: int) -> str:
+    """Which samples the batch of a troubled step was of, a few of them."""
+    events = [event for rank in evidence.ranks.values() for event in rank.events if event.get("step") == step]
+    ids = [each for event in events if event.get("event") in _TROUBLES for each in event.get("samples", ())]
+    told = ", ".join(_sample(each) for each in ids[:6]) + (f" and {len(ids) - 6} more" if len(ids) > 6 else "")
+    return f"the batch of step {step:,}: {told}" if ids else ""
 
 
 def _first_lost(evidence: Evidence) -> str:

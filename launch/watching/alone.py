@@ -19,12 +19,12 @@ Note = Callable[[str, Mapping[str, Any]], None]
 
 
 @contextmanager
-def last_words(log: Path) -> Iterator[None]:
-    """Add the cause of an end to the log of a run of one process, if it has begun one."""
+def last_words(log: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
+    """Add the cause of an end to the log of a run of one process, unless it was refused before it began."""
     try:
         yield
     except BaseException as error:
-        if log.parent.parent.is_dir():
+        if has_begun():
             with contextlib.suppress(OSError):  # the disk may be the cause
                 append_event(log, "end", asdict(_obituary(error)))
         raise

@@ -9,7 +9,7 @@ import torch
 
 from triptych.configs.layouts import predicted_shares, tokens_per_row
 from triptych.configs.trimodal import TrimodalRun
-from triptych.data_pipelines.vocabulary import MODALITIES
+from triptych.data_pipelines.vocabulary import MODALITIES, Modality
 from triptych.models.trimodal.flops import forward_flops, training_flops
 from triptych.trainer.logs import Gauge
 from triptych.trainer.metrics import StepRecord
@@ -83,7 +83,7 @@ def training_flops_per_token(run: TrimodalRun) -> float:
     """
     row_tokens = round(tokens_per_row(run.layout, run.data))
     shares = predicted_shares(run.layout, run.data)
-    rows = {m: round(MASKED_SHARE * shares[m] * run.row_length) for m in MODALITIES}
+    rows: dict[Modality, int] = {m: round(MASKED_SHARE * shares[m] * run.row_length) for m in MODALITIES}
     document = min(run.model.sequence_length, row_tokens)
     lengths = [document] * (row_tokens // document) + [row_tokens % document]
     return training_flops(forward_flops(run.model, lengths, rows)).total / row_tokens

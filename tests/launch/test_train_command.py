@@ -47,6 +47,7 @@ def test_the_directory_of_a_run(trained):
         "code",
         "code.diff",
         "finished",
+        "heartbeats",
         "logs",
         "run.yaml",
         "tensorboard",

@@ -73,4 +73,10 @@ def _obituary(rank: int, stance: Stance, cause: str) -> Obituary:
 
 
 def _words(phase: Phase) -> str:
-    return {"forward_backward": "the forward and backward pass", "step": "the optimizer's step"}.get(phase, phase)
+    named: dict[Phase, str] = {
+        "forward_backward": "the forward and backward pass",
+        "step": "the optimizer's step",
+        "between": "the loop",
+        "data": "its data",
+    }
+    return named.get(phase, phase)

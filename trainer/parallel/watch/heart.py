@@ -14,16 +14,17 @@ from triptych.trainer.metrics import StepRecord
 from triptych.trainer.parallel.watch.dumps import dump_stacks
 from triptych.trainer.parallel.watch.hang import Stance, hang
 from triptych.trainer.parallel.watch.obituary import Obituary
-from triptych.trainer.parallel.watch.progress import Progress
+from triptych.trainer.parallel.watch.progress import Phase, Progress
 from triptych.trainer.parallel.watch.ring import PAUSE_SHARE, WatchConfig
 
 LEAVING_SECONDS = 5.0
+START_SECONDS = 30.0
 DUMP_SHARE = 0.8  # of the time after which a run counts as hung: every rank has written its stacks by then
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Heartbeat:
-    """Where a rank was at `time`, seconds since 1970. state: "running"; how it ended, once it has. still_seconds: in
+    """Where a rank was at `time`, seconds since 1970. state: "running", or how it has left. still_seconds: in
     this phase of this step. resident_bytes: RAM.
     """
 
@@ -58,7 +59,8 @@ class Heart:
 
     folder: of the run's heartbeats; dumps: of its stacks. end: what ends a run of one process that hangs, given the
     obituary; None where the ranks watch each other. Costs the main thread nothing; the file is small and not flushed
-    to the disk: it outlives the process, not the machine.
+    to the disk: it outlives the process, not the machine. Nothing is written before the first step has begun, or the
+    start has taken START_SECONDS: a run that is refused leaves its directory as it was.
     """
 
     def __init__(
@@ -87,16 +89,26 @@ class Heart:
         """A step is done."""
         self._progress.note(record)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run has come to a step."""
+        return self._progress.has_begun
+
+    def leave(self, state: str) -> None:
+        """How this rank leaves: "finished" or "stopped"."""
+        self._state = state
+
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._state = "done" if kind is None else f"ended by {kind.__name__}"
         self._closed.set()
         if self._thread is not None:
             self._thread.join(LEAVING_SECONDS)
+        if self._state == "running":
+            self._state = "done" if kind is None else f"ended by {kind.__name__}"
         self._beat()
 
     def _run(self) -> None:
@@ -109,6 +121,8 @@ class Heart:
         if self._state == "running":  # afterwards the main thread is here, which is of no interest
             self._seen = self._progress.look()
         here, still = self._seen
+        if not self._progress.has_begun and still < START_SECONDS and not self._dumps_are_due(here.phase, still):
+            return
         step_seconds = self._progress.step_seconds
         beat = Heartbeat(
             rank=self._rank,
@@ -129,7 +143,7 @@ class Heart:
         )
         self._write(asdict(beat))
         limits = self._config.hang_limits
-        if self._state != "running" or still <= DUMP_SHARE * limits.of(here.phase, step_seconds):
+        if self._state != "running" or not self._dumps_are_due(here.phase, still):
             return
         key = (self._progress.step, here.phase)
         if self._dumped != key:  # once for each time that it stands still
@@ -140,6 +154,10 @@ class Heart:
             found = hang({self._rank: stance}, limits, step_seconds)
             if found is not None:
                 self._end(found)
+
+    def _dumps_are_due(self, phase: Phase, still_seconds: float) -> bool:
+        limit = self._config.hang_limits.of(phase, self._progress.step_seconds)
+        return still_seconds > DUMP_SHARE * limit
 
     def _write(self, document: dict[str, Any]) -> None:
         """Whole or not at all; a disk that refuses is the training's to complain of."""

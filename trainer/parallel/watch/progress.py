@@ -74,7 +74,8 @@ def _phase(module: str, function: str) -> Phase | None:
 
 
 class Progress:
-    """Follows one rank's steps. `note` is called by the main thread, everything else by one that watches it.
+    """Follows one rank's steps. `note` is called by the main thread, everything else by one that watches it. has_begun:
+    whether the main thread has been seen in a step.
 
     most_seconds: of a pause of the watcher itself that count, see `Silence`.
     """
@@ -83,15 +84,18 @@ class Progress:
         self.step = self.tokens = 0
         self._seconds: deque[float] = deque(maxlen=KEPT_STEPS)
         self._silence = Silence(most_seconds)
+        self.has_begun = False
 
     def note(self, record: StepRecord) -> None:
         """A step is done."""
         self.step, self.tokens = record.step, record.tokens
         self._seconds.append(record.seconds)
+        self.has_begun = True
 
     def look(self) -> tuple[Whereabouts, float]:
         """Where the main thread is, and for how many seconds it has been in this phase of this step."""
         here = whereabouts()
+        self.has_begun = self.has_begun or bool(self._seconds) or here.phase in ("data", "forward_backward", "step")
         if not self._seconds and here.phase not in SLOW:  # the first step compiles, and waits for whoever does
             here = Whereabouts(phase="start", place=here.place, meets=here.meets)
         return here, self._silence.look((len(self._seconds), self.step, here.phase), time.monotonic())
