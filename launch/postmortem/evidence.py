@@ -19,6 +19,9 @@ from triptych.trainer.parallel.watch.heart import Heartbeat
 LEFT = ("end", "stopped", "finished")
 """How a rank's session is over: with an event in its log, or, in order, as its heartbeat says."""
 
+LINGER_SECONDS = 15.0
+"""For which a heart may go on after the end was written: who serves the store waits until the others have read why."""
+
 CHECKED_BYTES = 4 * 2**30  # of a checkpoint that is read whole; of a larger one only index and sizes are looked at
 OUTPUT_BYTES = 2**20  # of the end of each of a launcher's files
 _RANK = re.compile(r"rank(\d+)")
@@ -166,7 +169,7 @@ def _forget_what_came_before(rank: Rank) -> None:
         rank.left = {"event": beat.state}
     if rank.left is None or rank.beat is None or rank.beat.state != "running":
         return
-    if rank.beat.time > seconds_of(rank.left) + 2 * rank.beat.beat_seconds + 1:
+    if rank.beat.time > seconds_of(rank.left) + 2 * rank.beat.beat_seconds + LINGER_SECONDS:
         rank.left = None
 
 
