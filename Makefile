@@ -23,7 +23,8 @@ OFFLINE := .venv-offline
 BENCH_VENV := $(if $(wildcard $(WHEELS)/*.whl),$(OFFLINE),$(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-resume test-matrix fuzz lint format studies bench bench-data bench-gpu bench-gpu-kernels bench-gpu-steps wheels clean
+.PHONY: help demo test test-resume test-matrix test-slurm test-convert test-serve drills fuzz lint format studies \
+	bench bench-data bench-gpu bench-gpu-kernels bench-gpu-steps wheels clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,16 @@ test-resume: $(VENV)/.ready-dev ## kill and resume 20 runs at random moments, in
 
 test-matrix: $(VENV)/.ready-dev ## every legal layout of 1, 2 and 4 processes against one: trainer/results/layout_matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/trainer/layouts/layout_matrix.py trainer/results/layout_matrix.md
+
+test-slurm: $(VENV)/.ready-dev ## jobs on a Slurm of its own on this machine (root, Debian's slurm-wlm and munge): minutes
+	OMP_NUM_THREADS=1 TRIPTYCH_TEST_SLURM=1 $(BIN)/pytest tests/launch/slurm $(PYTEST_ARGS)
+
+test-convert: $(VENV)/.ready-dev ## converted checkpoints in an environment without triptych, and those of other engines: minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest --slow tests/launch/conversion tests/models/hugging_face \
+		tests/trainer/checkpoint/foreign $(PYTEST_ARGS)
+
+test-serve: $(VENV)/.ready-dev ## every tab of the page in a headless Chromium
+	OMP_NUM_THREADS=1 $(BIN)/pytest --slow tests/launch/serving $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.ready-dev ## feed the readers of raw data and shards FUZZ_MINUTES of mutated files
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(FUZZ_MINUTES)

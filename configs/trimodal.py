@@ -176,14 +176,15 @@ def trimodal_demo() -> TrimodalRun:
             folder="data/demo",
             regions=RegionSizes(text=6, image=16, audio=12),
             sources={
-                "text": SourceConfig(task="text", shards="text", weight=0.3),
+                "text": SourceConfig(task="text", shards="text", weight=0.24),
                 "t2i": SourceConfig(task="t2i", shards="digits", weight=0.18),
-                "i2t": SourceConfig(task="i2t", shards="digits", weight=0.24),
+                "i2t": SourceConfig(task="i2t", shards="digits", weight=0.30),
                 "t2s": SourceConfig(task="t2s", shards="speech", weight=0.14),
                 "s2t": SourceConfig(task="s2t", shards="speech", weight=0.14),
             },
-            # Five digits of 25 positions, six recordings of 21, five pieces of text: 0.7 % is padding.
-            packing=PackingConfig(row_length=126),
+            # Four digits of 25 positions, five recordings of 21, or text. Longer rows leave less padding, but a step
+            # of fewer documents learns captions sooner: LOG.md, 2026-11-24.
+            packing=PackingConfig(row_length=105),
         ),
         fit=FitConfig(
             seed=0,
