@@ -95,7 +95,7 @@ def judge(evidence: Evidence) -> Verdict:
     if rank is not None:
         found.setdefault("host", rank.beat.host if rank.beat else "")
         found.setdefault("step", rank.step)
-        if not found.get("place") and rank.beat is not None and kind not in ("finished", "stopped"):
+        if not found.get("place") and rank.beat is not None and kind in ("killed", "paused", "hung"):
             found["place"] = rank.beat.place
     findings = tuple(_findings(evidence))
     if grade == "good" and any(finding.grade == "bad" for finding in findings):
@@ -132,6 +132,8 @@ def _of_an_end(evidence: Evidence) -> dict[str, Any] | None:
         found["rank"] = int(named[1])
     if kind == "data":
         found["sample"] = _first_lost(evidence)
+    if number in evidence.ranks and kind not in ("refused", "checkpoint"):
+        found.setdefault("step", evidence.ranks[number].step)
     found["headline"] = _headline(kind, found, evidence)
     return found
 

@@ -33,6 +33,9 @@ collective returns at once, and who asks for its result waits.
 """
 OUR_MEETINGS = ("trainer.parallel.groups", "trainer.parallel.agreement.agreement", "trainer.metrics")
 
+WATCHERS = "trainer.parallel.watch."
+"""Modules in which the main thread may be seen because it has to do with the watching."""
+
 PACKAGE = "triptych."
 
 KEPT_STEPS = 50
@@ -57,7 +60,7 @@ def whereabouts(thread: int | None = None) -> Whereabouts:
         if module.startswith(PACKAGE):
             module = module.removeprefix(PACKAGE)
             meets = meets or (not place and module.startswith(OUR_MEETINGS))
-            place = place or f"{module}.{function}"
+            place = place or ("" if module.startswith(WATCHERS) else f"{module}.{function}")
             phase = _phase(module, function) or phase  # the outermost phase inside the loop decides
             is_in_loop = is_in_loop or module == "trainer.fit"
         elif not place:
