@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
     "connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'self'"
 )
+# A client that still sends would meet a closed connection before it reads why; what is more than this, does.
+_DRAINED_BYTES, _DRAINED_SECONDS = 64 << 20, 5.0
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -67,6 +70,7 @@ class Gate:
                 assert bounded.refused is not None
             refused = bounded.refused
         if refused is not None and not answering:
+            await _drain(receive)
             await _answer(send_with_policy, refused)
 
     def _refused(self, scope: MutableMapping[str, Any]) -> Refused | None:
@@ -110,6 +114,18 @@ class _BoundedBody:
 
 def _too_large(num_bytes: int) -> Refused:
     return Refused(413, f"the request is larger than {num_bytes} bytes; send less at a time")
+
+
+async def _drain(receive: Receive) -> None:
+    """Take what is still being sent, and keep none of it."""
+    left = _DRAINED_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAINED_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 async def _answer(send: Send, refused: Refused) -> None:

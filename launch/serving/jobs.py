@@ -140,9 +140,12 @@ class JobReader:
         image, painted = self.image(data, "infill.file"), None
         if infill.mask is not None:
             mask = self.image(from_base64(infill.mask, "infill.mask"), "infill.mask")
-            if mask.shape[:2] != image.shape[:2]:
-                raise Refused(422, f"infill.mask has {mask.shape[1]} x {mask.shape[0]} pixels, not those of the file")
-            painted = fitted(mask, self.picture[:2]) > 127
+            if mask.shape[0] * image.shape[1] != mask.shape[1] * image.shape[0]:
+                sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, the file {image.shape[1]} x {image.shape[0]}"
+                raise Refused(422, f"infill.mask has {sizes}; send one of the file's shape")
+            height, width = self.picture[:2]
+            times = max(1, mask.shape[0] // height)
+            painted = fitted(mask, (height * times, width * times)) > 127
         return Refill(raw=fitted(image, self.picture), painted=painted, spans=infill.spans or ())
 
     def text(self, text: str, name: str, *, may_be_empty: bool) -> str:

@@ -27,7 +27,7 @@ class SamplingRequest(BaseModel):
 class InfillRequest(BaseModel):
     """Something that is there already, and the places of it that are to be made anew. One of `file` and `text`.
 
-    A picture takes `mask` (a picture of the same size, white where it is to be made anew) or `spans` of its codes; a
+    A picture takes `mask` (a picture of the same shape, white where it is to be made anew) or `spans` of its codes; a
     recording `seconds` or `spans`; a text has holes of n tokens written as [[n]] in it.
     """
 
