@@ -14,7 +14,7 @@ def reasons(top: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
     """A line for each point that differs from the best in one thing (a layout is one), and one for the choice."""
     lines = [
         f"{told(top.point)}: {top.speed:,.0f} tokens/s, {_gib(top.peak_bytes)}",
-        f"It is the fastest, or within {AS_GOOD:.0%} of that and the one that holds least.",
+        _choice(top, outcomes),
     ]
     for other in outcomes:
         names = _differences(top.point, other.point)
@@ -24,6 +24,18 @@ def reasons(top: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
     if rest:
         lines.append(f"{len(rest)} points differ in more than one thing; the fastest of them: {_fastest(rest, top)}")
     return lines
+
+
+def _choice(top: Outcome, outcomes: Sequence[Outcome]) -> str:
+    """By which rule it is the best."""
+    fastest = max(outcomes, key=lambda outcome: outcome.speed)
+    if fastest.speed <= top.speed:
+        return "It is the fastest."
+    slower = 1 - top.speed / fastest.speed
+    return (
+        f"It is {slower:.1%} slower than the fastest, {told(fastest.point)}, and holds less: of what is within "
+        f"{AS_GOOD:.0%} of the fastest, that which holds least is taken."
+    )
 
 
 def told(point: Point) -> str:
