@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     _hand_on_stops()
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import parse_args, run
 
     try:
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str]) -> int:
         killed = [f"rank {rank}: {code_in_words(each.exitcode)}" for rank, each in sorted(error.failures.items())]
         print(f"triptych: {socket.gethostname()} ends: {', '.join(killed)}", file=sys.stderr)
         return code
+    except RendezvousError as error:
+        print(f"triptych: {socket.gethostname()} ends: the agent where all meet is gone ({error})", file=sys.stderr)
+        return 1
     except SignalException as error:
         return SIGNALLED + error.sigval
     return 0

@@ -211,9 +211,9 @@ if [ -e "$run_dir/finished" ]; then
     end_chain
     exit 0
 elif [ -n "$ending" ]; then  # SIGKILL follows: KillWait, 30 s mostly
-    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o 'JobState=[A-Z_]*')
-    say "ended by Slurm: ${state#JobState=}"
-    if [ "$state" = JobState=TIMEOUT ]; then come_back 143; fi
+    reason=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o ' Reason=[A-Za-z]*')
+    say "ended by Slurm:$reason"
+    if [ "$reason" = " Reason=TimeLimit" ]; then come_back 143; fi
     exit 143  # cancelled or preempted: Slurm decides whether it comes back
 elif [ "$code" -eq 2 ]; then
     say "refused: see the error above; a restart mends nothing"
