@@ -15,7 +15,7 @@ app = typer.Typer(
 @app.command("make")
 def data_make(folder: Annotated[Path, typer.Argument(help="Where the raw shards go.")] = Path("data/demo/raw")) -> None:
     """Make the demo's raw data on this machine: prose, digits with captions, spoken digits."""
-    from triptych.launch.commands.data import make as command
+    from triptych.launch.commands.data.data import make as command
 
     command(folder)
 
@@ -30,7 +30,7 @@ def data_encode(
     max_damaged: Annotated[int, typer.Option(help="Damaged samples to skip before giving up.")] = 0,
 ) -> None:
     """Encode raw shards to shards of codes."""
-    from triptych.launch.commands.data import encode as command
+    from triptych.launch.commands.data.data import encode as command
 
     command(source, target, tokenizers, max_damaged=max_damaged)
 
@@ -71,7 +71,7 @@ def data_prepare(
     --array=0-63 --wrap "triptych data prepare ... --stage scan", one task of --stage deduplicate, an array of --stage
     encode, one task of --stage join, each with --dependency=afterok on the one before.
     """
-    from triptych.launch.commands.preparation import prepare as command
+    from triptych.launch.commands.data.preparation import prepare as command
 
     command(
         inputs,
@@ -93,7 +93,7 @@ def data_prepare(
 @app.command("verify")
 def data_verify(folder: Annotated[Path, typer.Argument(help="Folder of shards (one set).")]) -> None:
     """Check every byte of a set of shards against its manifest."""
-    from triptych.launch.commands.data import verify as command
+    from triptych.launch.commands.data.data import verify as command
 
     command(folder)
 
@@ -108,8 +108,8 @@ def data_stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count what sets hold, from manifest and index alone: lengths, damage, tokenizers, and padding once packed."""
-    from triptych.launch.commands.inspection import PackingOptions
-    from triptych.launch.commands.inspection import stats as command
+    from triptych.launch.commands.data.inspection import PackingOptions
+    from triptych.launch.commands.data.inspection import stats as command
 
     packing = PackingOptions(run=run, settings=tuple(settings or ()), task=task, row_length=row_length)
     command(sets, packing, as_json=as_json)
@@ -126,7 +126,7 @@ def data_inspect(
     seed: Annotated[int, typer.Option(help="Which samples are read; the same seed gives the same page.")] = 0,
 ) -> None:
     """Write one page about a set: whether it is sound, lengths, use of codes, samples decoded back."""
-    from triptych.launch.commands.inspection import inspect as command
+    from triptych.launch.commands.data.inspection import inspect as command
     from triptych.launch.inspection.config import InspectionConfig
 
     command(folder, tokenizers, out, InspectionConfig(num_samples=num_samples, seed=seed))

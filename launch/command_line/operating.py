@@ -116,7 +116,7 @@ def profile(
     commit: Annotated[str | None, typer.Option(help="Of the code, where it runs outside its checkout.")] = None,
 ) -> None:
     """Measure tokens/s, MFU, memory and time by part of a run on this hardware, alone or under torchrun; or sweep."""
-    from triptych.launch.commands.profile import profile as command
+    from triptych.launch.commands.operating.profile import profile as command
 
     code = command(
         run,
@@ -171,8 +171,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything that was assumed.")] = False,
 ) -> None:
     """Say whether a run fits on a cluster, its best layouts and speed, how often to save, and what it costs."""
-    from triptych.launch.commands.plan import FailureOptions
-    from triptych.launch.commands.plan import plan as command
+    from triptych.launch.commands.operating.plan import FailureOptions
+    from triptych.launch.commands.operating.plan import plan as command
 
     command(
         run,
@@ -215,7 +215,7 @@ def convert(
     settings: Settings = None,
 ) -> None:
     """Convert checkpoints: to and from Hugging Face folders; from DeepSpeed, Megatron torch_dist, LLaDA and LLaMA."""
-    from triptych.launch.commands.convert import convert as command
+    from triptych.launch.commands.operating.convert import convert as command
 
     code = command(
         source,
@@ -247,7 +247,7 @@ def serve(
     settings: Settings = None,
 ) -> None:
     """Serve a trained run: a page for text, images and speech, and an HTTP endpoint beside it."""
-    from triptych.launch.commands.serve import serve as command
+    from triptych.launch.commands.operating.serve import serve as command
 
     command(run_dir, host=host, port=port, weights=weights, seed=seed, limits=limit or [], settings=settings or [])
 
@@ -261,6 +261,6 @@ def postmortem(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what became of a run: the rank, step, collective or sample that went wrong first; one page with the rest."""
-    from triptych.launch.commands.postmortem import postmortem as command
+    from triptych.launch.commands.operating.postmortem import postmortem as command
 
     command(run_dir, out, as_json=as_json)

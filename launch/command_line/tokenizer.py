@@ -18,7 +18,7 @@ def tokenizer_train(
     settings: Settings = None,
 ) -> None:
     """Train a tokenizer: byte-level BPE for text, FSQ autoencoders for image and audio."""
-    from triptych.launch.commands.tokenizer import train as command
+    from triptych.launch.commands.data.tokenizer import train as command
 
     command(modality, data, out, settings or [])
 
@@ -37,7 +37,7 @@ def tokenizer_adopt(
     precision: Annotated[str | None, typer.Option(help="Image, audio: float64 (exact) or float32 (faster).")] = None,
 ) -> None:
     """Make a tokenizer of a pretrained model on this machine: tokenizer.json, tiktoken, VQ images, audio codecs."""
-    from triptych.launch.commands.tokenizer import adopt as command
+    from triptych.launch.commands.data.tokenizer import adopt as command
 
     choices = {
         "image_size": image_size,

@@ -20,7 +20,7 @@ def demo(
     """Make data, train tokenizers and the small model, sample all three modalities, write report.html: minutes on 2 CPU
     cores.
     """
-    from triptych.launch.commands.demo import demo as command
+    from triptych.launch.commands.training.demo import demo as command
 
     command(run_dir, data_dir, settings or [], resume=resume, command=given_command())
 
@@ -47,7 +47,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a run, alone or under torchrun."""
-    from triptych.launch.commands.train import train as command
+    from triptych.launch.commands.training.train import train as command
 
     command(
         run,
@@ -69,7 +69,7 @@ def attention(
     ] = False,
 ) -> None:
     """Print which backend computes a run's attention on this machine, and why not another."""
-    from triptych.launch.commands.attention import attention as command
+    from triptych.launch.commands.training.attention import attention as command
 
     command(run, settings or [], explain=explain)
 
@@ -97,7 +97,7 @@ def sweep(
     """Train a run at every point of a grid of settings, several at once; tables and figures. Repeat the command to go
     on.
     """
-    from triptych.launch.commands.sweep import sweep as command
+    from triptych.launch.commands.training.sweep import sweep as command
     from triptych.launch.sweep.results import Reading
 
     code = command(
@@ -129,7 +129,7 @@ def sample(
     settings: Settings = None,
 ) -> None:
     """Generate from a trained run: images, speech, captions, transcripts, text."""
-    from triptych.launch.commands.sample import sample as command
+    from triptych.launch.commands.training.sample import sample as command
 
     command(run_dir, task, prompt or [], file or [], out, num=num, seed=seed, settings=settings or [], weights=weights)
 
@@ -142,6 +142,6 @@ def evaluate(
     settings: Settings = None,
 ) -> None:
     """Score a trained run on held-out data: likelihood bound per modality, judged samples, character errors."""
-    from triptych.launch.commands.evaluate import evaluate as command
+    from triptych.launch.commands.training.evaluate import evaluate as command
 
     command(run_dir, out, settings or [], weights)

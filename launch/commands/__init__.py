@@ -1,1 +1,1 @@
-"""One module per command of `triptych`."""
+"""What each command of `triptych` does, in the groups of command_line."""

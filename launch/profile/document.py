@@ -11,7 +11,7 @@ import torch
 from triptych.configs.tree import to_mapping
 from triptych.configs.trimodal import TrimodalRun
 from triptych.kernels.provenance import processor, versions
-from triptych.launch.commands.attention import request_of
+from triptych.launch.commands.training.attention import request_of
 from triptych.launch.profile.measure.counts import per_step
 from triptych.launch.profile.measure.memory import machine_memory_bytes
 from triptych.launch.profile.measure.steady import quartiles

@@ -5,7 +5,7 @@ import torch
 
 from triptych.configs.registry import RUNS, named_run
 from triptych.configs.tree import with_settings
-from triptych.launch.commands.attention import request_of
+from triptych.launch.commands.training.attention import request_of
 from triptych.models.attention.documents import PackedDocuments
 from triptych.models.attention.registry.backends import REGISTRY
 from triptych.models.attention.registry.registry import Registry

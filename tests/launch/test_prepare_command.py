@@ -9,7 +9,7 @@ from tiny_world import digit_sample
 
 from triptych.data_pipelines.prepare.processes import Counts
 from triptych.data_pipelines.shards.manifest import read_manifest
-from triptych.launch.commands import preparation
+from triptych.launch.commands.data import preparation
 
 pytest_plugins = ["command_fixtures"]
 

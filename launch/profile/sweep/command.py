@@ -11,7 +11,7 @@ import torch
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
 from triptych.configs.trimodal import TrimodalRun
-from triptych.launch.commands.attention import request_of
+from triptych.launch.commands.training.attention import request_of
 from triptych.launch.errors import INTERRUPTED
 from triptych.launch.profile.command import Asked, sized
 from triptych.launch.profile.measure.memory import machine_memory_bytes

@@ -92,10 +92,10 @@ def _start(directory: RunDirectory, going_on: Literal["never", "always", "if sta
 
 def _print(show: Literal["description", "explanation"], run: TrimodalRun, world_size: int) -> None:
     if show == "description":
-        from triptych.launch.commands.description import print_description
+        from triptych.launch.commands.training.description import print_description
 
         print_description(run, world_size, Console())
     else:
-        from triptych.launch.commands.explanation import print_explanation
+        from triptych.launch.commands.training.explanation import print_explanation
 
         print_explanation(run, world_size, Console())

@@ -60,7 +60,7 @@ def prepare_data(folder: Path, groups: Groups, stages: Stages) -> None:
     from triptych.data_pipelines.corpus.splits import SPLITS
     from triptych.data_pipelines.shards.encode import encode_shards
     from triptych.data_pipelines.vocabulary import MODALITIES
-    from triptych.launch.commands.tokenizer import save_tokenizer, train_tokenizer
+    from triptych.launch.commands.data.tokenizer import save_tokenizer, train_tokenizer
 
     raw = raw_folder(folder)
     with stages("data"):

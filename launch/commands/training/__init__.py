@@ -1,0 +1,1 @@
+"""Commands that train a model, sample from it, score it, and say what they would do."""
