@@ -1,5 +1,6 @@
 """A plan on the terminal."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +16,7 @@ def print_plan(plan: RunPlan, console: Console) -> None:
     console.print(_headline(plan), soft_wrap=True)
     if plan.calibration is not None:
         console.print(_calibration(plan))
-    console.print(_layouts(plan))
+    _print_layouts(plan, console)
     if plan.ranking.too_large is not None:
         larger = plan.ranking.too_large
         console.print(f"faster, but does not fit: {_split(larger)}: {too_large_by(larger)}", soft_wrap=True)
@@ -44,46 +45,51 @@ def _headline(plan: RunPlan) -> str:
     )
 
 
-def _layouts(plan: RunPlan) -> Table:
-    table = Table(title="layouts, the best of each split")
-    for name in ("tensor", "pipeline", "data", "ZeRO", "recompute", "micro-batches", "tokens/s", "MFU", "GiB"):
-        table.add_column(name, justify="left" if name in ("pipeline", "recompute") else "right", no_wrap=True)
-    table.add_column("slower by", overflow="fold")
+def _print_layouts(plan: RunPlan, console: Console) -> None:
+    """Narrow enough for 80 columns; what each loses by stands below, by its number. micro: so many micro-batches of so
+    many rows.
+    """
+    table = Table(title="layouts, the best of each split", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("", "TP", "PP", "VP", "DP", "ZeRO", "recompute", "micro", "tokens/s", "MFU", "GiB"):
+        table.add_column(name, justify="left" if name == "recompute" else "right", no_wrap=True)
+    reasons = []
+    for number, (each, why) in enumerate(_compared(plan), start=1):
+        time, memory = each.time, each.memory
+        numbers = (f"{time.tokens_per_second:,.0f}", f"{time.mfu:.1%}", f"{memory.total / GIB:.1f}")
+        table.add_row(f"{number}", *_cells(each), *numbers)
+        reasons += [f"{number}: {why}"] if why else []
+    console.print(table)
+    for reason in reasons:
+        console.print(reason, soft_wrap=True)
+
+
+def _compared(plan: RunPlan) -> list[tuple[Candidate, str]]:
+    """The best layouts, then the one that the run states, if it is none of them; and what each loses by."""
     best, given = plan.ranking.best, plan.ranking.given
     rows = [(each, why_not(each, best[0]) if each is not best[0] else "") for each in best]
     if given is not None and all(given.settings != each.settings for each in best):
         why = why_not(given, best[0]) if given.memory.fits and best else f"does not fit: {too_large_by(given)}"
         rows.append((given, f"as it is set; {why}"))
-    for each, why in rows:
-        time, memory = each.time, each.memory
-        numbers = (f"{time.tokens_per_second:,.0f}", f"{time.mfu:.1%}", f"{memory.total / GIB:.1f}")
-        table.add_row(*_cells(each), *numbers, why)
-    return table
+    return rows
 
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
     work, layout = candidate.work, candidate.work.layout
-    chunks = f" x {layout.virtual} chunks" if layout.virtual > 1 else ""
-    return (
-        f"{layout.tensor}",
-        f"{layout.pipeline}{chunks}",
-        f"{layout.data}",
-        f"{layout.zero_stage}",
-        work.recompute,
-        f"{work.num_micro_batches} of {work.micro_batch}",
-    )
+    split = (layout.tensor, layout.pipeline, layout.virtual, layout.data, layout.zero_stage)
+    return (*(f"{number}" for number in split), work.recompute, f"{work.num_micro_batches} of {work.micro_batch}")
 
 
 def _split(candidate: Candidate) -> str:
-    tensor, pipeline, data, zero, recompute, micro = _cells(candidate)
+    tensor, pipeline, virtual, data, zero, recompute, micro = _cells(candidate)
     return (
-        f"tensor {tensor}, pipeline {pipeline}, data {data}, ZeRO-{zero}, recompute {recompute}, micro-batches {micro}"
+        f"tensor {tensor}, pipeline {pipeline} x {virtual}, data {data}, ZeRO-{zero}, recompute {recompute}, "
+        f"micro-batches {micro}"
     )
 
 
 def _memory(plan: RunPlan) -> Table:
     memory = plan.chosen.memory
-    table = Table(title=f"memory of the fullest rank (stage {memory.stage}), GiB", show_header=False)
+    table = Table(title=f"GiB of the fullest rank, of stage {memory.stage}", show_header=False)
     for name, size in memory.parts.items():
         table.add_row(name, f"{size / GIB:.2f}")
     table.add_section()
