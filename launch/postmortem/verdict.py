@@ -154,6 +154,9 @@ def _of_a_good_end(evidence: Evidence) -> dict[str, Any] | None:
 def _of_silence(evidence: Evidence) -> dict[str, Any]:
     """Of a run that has written no end: it runs, or has died without a word."""
     beats = {number: rank.beat for number, rank in evidence.ranks.items() if rank.beat is not None}
+    if not beats and (step := max((rank.step for rank in evidence.ranks.values()), default=0)):
+        headline = f"The run came to step {step:,} by its logs, and has no heartbeats that tell when it ended"
+        return {"kind": "killed", "headline": headline, "step": step, "certainty": "by its logs alone"}
     if not beats:
         return {"kind": "never began", "headline": "The run never began: no rank has left a sign"}
     age = {number: evidence.now - beat.time for number, beat in beats.items()}

@@ -123,6 +123,11 @@ def test_nothing_is_there_before_a_run_begins(tmp_path):
         gather(RunDirectory(folder=tmp_path / "other"))
 
 
+def test_logs_without_heartbeats_are_of_a_run_that_did_begin(tmp_path):
+    found = verdict(Left(tmp_path / "run").steps(0, 7))
+    assert (found.kind, found.step) == ("killed", 7)
+
+
 def test_the_collective_to_which_a_rank_never_came(tmp_path):
     left = both(tmp_path / "run").end(0, rank=None, cause="all ranks have waited for each other in x for 9 s")
     (left.folder / "dumps").mkdir()
