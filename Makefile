@@ -38,6 +38,9 @@ test: lint ## lint, then every test that needs neither a GPU nor minutes, with c
 test-resume: $(VENV)/.ready-dev ## kill and resume 20 runs at random moments, in changing layouts: trainer/results/resume.md
 	OMP_NUM_THREADS=1 $(BIN)/python tests/trainer/resume/kill_repeatedly.py --repetitions 20 --table trainer/results/resume.md
 
+drills: $(VENV)/.ready-dev ## 100 drills of kills, stops, full disks, damage, NaN, signals, cut networks: trainer/results/drills.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/drills/run_drills.py --drills 100 --table trainer/results/drills.md
+
 test-matrix: $(VENV)/.ready-dev ## every legal layout of 1, 2 and 4 processes against one: trainer/results/layout_matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/trainer/layouts/layout_matrix.py trainer/results/layout_matrix.md
 
