@@ -116,7 +116,8 @@ def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
     """Address to bytes of what lies under these tensors, each once; on a CPU the bytes that it has backed with memory,
     which it does when they are written.
     """
-    found = {storage.data_ptr(): storage for storage in (tensor.untyped_storage() for tensor in tensors)}
+    every = (tensor.untyped_storage() for tensor in tensors)
+    found = {storage.data_ptr(): storage for storage in every if storage.device.type != "meta"}  # so are fake tensors'
     return {
         address: backed_bytes(address, storage.nbytes()) if storage.device.type == "cpu" else storage.nbytes()
         for address, storage in found.items()

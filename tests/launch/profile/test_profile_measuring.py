@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from triptych.launch.profile.measure.memory import Memory, MemoryStages, backed_bytes, measured_parts
+from triptych.launch.profile.measure.memory import Memory, MemoryStages, backed_bytes, measured_parts, storages
 from triptych.launch.profile.measure.parts import PartTimes
 from triptych.launch.profile.measure.steady import is_steady, quartiles
 from triptych.launch.profile.measure.trace import merged, without
@@ -78,6 +79,12 @@ def test_memory_that_is_not_written_is_not_backed():
     tensor[: 4 << 20] = 1
     written = backed_bytes(tensor.data_ptr(), tensor.nbytes)
     assert before < 1 << 20 and (4 << 20) - 8192 <= written < 8 << 20
+
+
+def test_tensors_without_memory_hold_none():
+    with FakeTensorMode():
+        fake = torch.empty(1000)
+    assert storages([fake, torch.empty(1000, device="meta")]) == {}
 
 
 def test_resident_memory_grows_with_what_is_written():

@@ -21,7 +21,7 @@ from triptych.trainer.engine.engine import Engine
 from triptych.trainer.engine.model_parallel_unit import ModelParallelUnit
 from triptych.trainer.engine.schedule import PipelineSchedule
 from triptych.trainer.objectives import masked_diffusion
-from triptych.trainer.parallel.agreement.agreement import Agreement
+from triptych.trainer.parallel.agreement.agreement import Agreed, Agreement
 from triptych.trainer.parallel.groups import Groups
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.watch.obituary import Diverged
@@ -318,13 +318,21 @@ def _planted(cell, name):
 @contextmanager
 def carried_on():
     """Ranks that find that they disagree go on, so that the matrix has to see for itself; yields what they said."""
-    original, noticed = Agreement.check, []
+    compare, check_parameters, noticed = Agreement.compare, Agreement.check_parameters, []
 
-    def check(self, record, state):
+    def compare_and_go_on(self, **standing):
         try:
-            original(self, record, state)
+            return compare(self, **standing)
+        except Diverged as verdict:
+            noticed.append(str(verdict))
+        loss, norm = standing["loss"], standing["gradient_norm"]
+        return Agreed(loss=loss, gradient_norm=norm, not_finite=None, busy_seconds=[0.0] * len(self.labels))
+
+    def check_and_go_on(self, state):
+        try:
+            check_parameters(self, state)
         except Diverged as verdict:
             noticed.append(str(verdict))
 
-    with patch.object(Agreement, "check", check):
+    with patch.multiple(Agreement, compare=compare_and_go_on, check_parameters=check_and_go_on):
         yield noticed
