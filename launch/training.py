@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from triptych.data_pipelines.tokenizers.protocol import fingerprints_of
 from triptych.launch.run_directory import RunDirectory, commit
 from triptych.launch.signals import stop_requests
 from triptych.launch.watching.alone import end_alone, last_words, told
-from triptych.launch.watching.gauges import memory_gauge, resident_bytes, utilization_gauge
+from triptych.launch.watching.gauges import device_name, memory_gauge, resident_bytes, utilization_gauge
 from triptych.launch.watching.samples import TrainingSamples, why_not
 from triptych.launch.watching.weights_and_biases import WeightsAndBiases, require_wandb
 from triptych.trainer.fit import Reporter, fit
@@ -118,12 +118,28 @@ def _boards(run: TrimodalRun, directory: RunDirectory, groups: Groups) -> list[T
     every = run.fit.total_tokens // TENSORBOARD_POINTS
     gauges = [memory_gauge(groups.device), utilization_gauge(run, groups)]
     boards: list[TensorBoard | WeightsAndBiases] = [
-        TensorBoard(directory.tensorboard, every, gauges, predictions(directory.predictions))
+        TensorBoard(directory.tensorboard, every, gauges, expected(run, directory, groups))
     ]
     if run.watch.wandb != "off":
         settings = to_mapping(run)
         boards.append(WeightsAndBiases(run.watch, directory.folder, run.name, settings, every, gauges))
     return boards
+
+
+def expected(run: TrimodalRun, directory: RunDirectory, groups: Groups) -> Mapping[str, float]:
+    """What the run's directory says was expected of it, or else what the planner does; by the names of the scalars."""
+    return predictions(directory.predictions) or planned(run, groups.placement.world_size, device_name(groups))
+
+
+def planned(run: TrimodalRun, world_size: int, device: str) -> Mapping[str, float]:
+    """What the planner expects, where the loop measures the same; nothing of a device that it does not know. Its MFU
+    counts operations as they are run, the loop's as the model needs them, so the two are not set side by side.
+    """
+    from triptych.launch.planning.runs import predictions as planners
+
+    shown = {"tokens_per_second": "tokens_per_second", "peak_bytes": "memory/peak_allocated_bytes"}
+    found = planners(run, world_size, device)
+    return {scalar: found[name] for name, scalar in shown.items() if name in found}
 
 
 def predictions(path: Path) -> dict[str, float]:

@@ -91,9 +91,16 @@ def fit(
             waited_seconds = time.perf_counter() - waiting
             if groups.any_rank(stop_requested() or not arrived):
                 break
-            seams: dict[str, Any] = {"data": loader, "objective": objective, "judge": judge}
             record = train_step(
-                state, config, scaling=scaling, stream=stream, groups=groups, waited_seconds=waited_seconds, **seams
+                state,
+                config,
+                scaling=scaling,
+                data=loader,
+                objective=objective,
+                stream=stream,
+                groups=groups,
+                judge=judge,
+                waited_seconds=waited_seconds,
             )
             record = replace(record, metrics=record.metrics | loader.describe(state.cursor))
             agreement.check_parameters(state)
@@ -141,7 +148,10 @@ def _treat(
             f"fit.health.{trouble.kind}"
         )
     cursor, rollbacks = state.cursor, health.rollbacks
-    store.go_back(state, config.rollback_checkpoints)
+    try:
+        store.go_back(state, config.rollback_checkpoints)
+    except ValueError as error:  # before the first checkpoint, or none is sound; the same on every rank
+        raise Unhealthy(f"{trouble.text}; there is no going back: {error}") from None
     health.keep_rollbacks(rollbacks)
     if config.after_rollback == "pass_over":
         state.cursor = cursor

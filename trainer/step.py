@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from triptych.kernels.philox import Stream
 from triptych.trainer.fit_config import FitConfig
@@ -69,9 +68,16 @@ def train_step(
 
     def permit(norm: float) -> bool:
         nonlocal is_updated
-        busy_seconds = data_seconds + state.engine.busy_seconds
-        numbers: dict[str, Any] = {"loss": metrics.get("loss"), "gradient_norm": norm, "busy_seconds": busy_seconds}
-        trouble = judge(Standing(step=step, tokens=tokens, cursor=cursor, rows=rows, **numbers))
+        standing = Standing(
+            step=step,
+            tokens=tokens,
+            cursor=cursor,
+            loss=metrics.get("loss"),
+            gradient_norm=norm,
+            rows=rows,
+            busy_seconds=data_seconds + state.engine.busy_seconds,
+        )
+        trouble = judge(standing)
         is_updated = math.isfinite(norm) and (trouble is None or trouble.takes_update)
         return is_updated
 

@@ -68,13 +68,16 @@ class Utilization:
 
 def utilization_gauge(run: TrimodalRun, groups: Groups) -> Utilization:
     """Of a run on the devices of these groups."""
-    on_gpu = groups.device.type == "cuda"
-    name = torch.cuda.get_device_name(groups.device) if on_gpu else "CPU"
     return Utilization(
         flops_per_token=training_flops_per_token(run),
         num_devices=groups.placement.world_size,
-        peak=peak_tflops(name, run.fit.engine.precision),
+        peak=peak_tflops(device_name(groups), run.fit.engine.precision),
     )
+
+
+def device_name(groups: Groups) -> str:
+    """As the driver says it, or "CPU"."""
+    return torch.cuda.get_device_name(groups.device) if groups.device.type == "cuda" else "CPU"
 
 
 def training_flops_per_token(run: TrimodalRun) -> float:

@@ -11,8 +11,9 @@ from tiny_world import make_world
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
 from triptych.configs.watching import WatchingConfig
+from triptych.launch import training
 from triptych.launch.run_directory import RunDirectory
-from triptych.launch.training import predictions, train
+from triptych.launch.training import planned, predictions, train
 from triptych.launch.watching.gauges import Utilization, resident_bytes, training_flops_per_token
 from triptych.launch.watching.weights_and_biases import require_wandb
 from triptych.trainer.checkpoint.disk.reading import read_part
@@ -34,7 +35,9 @@ def outcomes(tmp_path_factory):
         if every:
             directory.folder.mkdir(parents=True)
             directory.predictions.write_text('{"tokens_per_second": 5000}')
-        with process_groups(Placement()) as groups:
+        with process_groups(Placement()) as groups, pytest.MonkeyPatch.context() as patch:
+            if not every:  # as if it ran on what the planner knows
+                patch.setattr(training, "device_name", lambda groups: "NVIDIA H200")
             train(run, directory, groups, command="test")
         found[every] = directory, torch.get_rng_state()
     return found
@@ -74,6 +77,17 @@ def test_scalars_say_how_it_goes(board):
     assert {"gradient_norm", "learning_rate", "kappa", "data/wait_seconds", "step/busy_seconds"} <= names
     assert "hardware/mfu" not in names  # of a CPU nobody knows the peak
     assert board.Scalars("predicted/tokens_per_second")[0].value == 5000
+
+
+def test_the_planner_says_what_is_expected_where_nobody_has(outcomes):
+    board = EventAccumulator(str(outcomes[0][0].tensorboard)).Reload()
+    for name, value in planned(outcomes[0][0].read(), 1, "NVIDIA H200").items():
+        assert board.Scalars(f"predicted/{name}")[0].value == pytest.approx(value)
+    assert {"tokens_per_second", "predicted/tokens_per_second"} <= set(board.Tags()["scalars"])
+
+
+def test_a_device_that_the_planner_does_not_know_has_nothing_to_compare():
+    assert planned(named_run("trimodal_demo"), 1, "CPU") == {}
 
 
 def test_a_gauge_of_known_hardware_has_a_share():

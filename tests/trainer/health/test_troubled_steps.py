@@ -124,6 +124,14 @@ def test_trouble_that_comes_again_and_again_ends_the_run(groups, tmp_path):
     assert begun == [int(first.name.removeprefix("tokens-"))] * 2  # not the newest, but the one before
 
 
+def test_trouble_before_the_first_checkpoint_says_that_there_is_no_going_back(groups, tmp_path):
+    settings = troubled_runs.config(health=replace(SKIP, not_finite="roll_back"), every_tokens=10**9)
+    with pytest.raises(Unhealthy, match=r"not finite.* in step \d+.*; there is no going back: .*holds no checkpoint"):
+        troubled_runs.run(
+            groups, settings, {NOT_A_NUMBER: float("nan")}, log=tmp_path / "log", checkpoints=tmp_path / "checkpoints"
+        )
+
+
 def test_a_stop_says_where_to_look(groups, tmp_path):
     with pytest.raises(Unhealthy, match=r"see the batch's samples in the logs.*fit\.health\.not_finite"):
         troubled_runs.run(
