@@ -68,14 +68,9 @@ def train_step(
 
     def permit(norm: float) -> bool:
         nonlocal is_updated
+        loss, busy_seconds = metrics.get("loss"), data_seconds + state.engine.busy_seconds
         standing = Standing(
-            step=step,
-            tokens=tokens,
-            cursor=cursor,
-            loss=metrics.get("loss"),
-            gradient_norm=norm,
-            rows=rows,
-            busy_seconds=data_seconds + state.engine.busy_seconds,
+            step=step, tokens=tokens, cursor=cursor, loss=loss, gradient_norm=norm, rows=rows, busy_seconds=busy_seconds
         )
         trouble = judge(standing)
         is_updated = math.isfinite(norm) and (trouble is None or trouble.takes_update)
