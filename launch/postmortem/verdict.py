@@ -134,6 +134,8 @@ def _of_an_end(evidence: Evidence) -> dict[str, Any] | None:
         found["sample"] = _first_lost(evidence)
     if number in evidence.ranks and kind not in ("refused", "checkpoint"):
         found.setdefault("step", evidence.ranks[number].step)
+    elif number is None and kind == "disk" and evidence.ranks:  # a failed save is all ranks' own, and names no one
+        found.setdefault("step", max(rank.step for rank in evidence.ranks.values()))
     found["headline"] = _headline(kind, found, evidence)
     return found
 

@@ -25,7 +25,7 @@ def carry_out(drill, folder, world, references, *, patience=1.0, strikes=True):
         scene.notes["sound data"] = world.data
         try:
             _drill(scene, outcome, patience, strikes)
-            if not outcome.failures:
+            if outcome.has_finished or not outcome.failures:
                 _judge(scene, outcome, references)
         except Exception as error:  # noqa: BLE001 - one drill that cannot be carried out is one that failed
             outcome.failures.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
@@ -127,11 +127,13 @@ def _judge(scene, outcome, references):
         outcome.failures.append(complaint)
     skipped = (drill.trouble.step,) if drill.kind == "NaN, skip" and drill.trouble else ()
     reference, tensors = references.of(drill, scene.notes.get("lost", ()))
+    complaints = []
     if complaint := curve_fault(_compared(drill, outcome), reference, skipped=skipped):
-        outcome.failures.append(f"another curve: {complaint}")
-    outcome.weights = _different(tensors, last_tensors(scene))
-    if outcome.weights:
-        outcome.failures.append(f"other tensors at the end: {outcome.weights}")
+        complaints.append(f"another curve: {complaint}")
+    if names := _different(tensors, last_tensors(scene)):
+        complaints.append(f"other tensors at the end: {names}")
+    outcome.curve = "differs" if complaints else "equal"
+    outcome.failures += complaints
 
 
 def _compared(drill, outcome):

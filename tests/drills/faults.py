@@ -236,7 +236,7 @@ FAULTS = {
     "kill rank 0": Fault(strike=_kill, naming=_killed),
     "kill a data worker": Fault(strike=_kill_worker, naming=_worker),
     "SIGSTOP": Fault(strike=_stop, naming=_stopped_for_good, leaves_stopped=True),
-    "SIGSTOP, 2 s": Fault(strike=_pause, naming=_finished, survives=True),
+    "SIGSTOP, a while": Fault(strike=_pause, naming=_finished, survives=True),
     "SIGSTOP, then SIGCONT": Fault(strike=_pause_too_long, naming=_paused),
     "full disk": Fault(
         strike=_fill, naming=_disk, mend=lambda scene: (scene.folder / "disk" / "filler").unlink(missing_ok=True)

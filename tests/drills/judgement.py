@@ -15,7 +15,7 @@ class Outcome:
     None if some had to be killed. verdict: the postmortem's JSON before the run was started again, None if it gave
     none; refused: what it said instead. records: of all starts. num_before: how many of these are of the first.
     resumed_from: tokens, 0 for the start. hit: tokens of a checkpoint that the fault itself made useless (being
-    written, or damaged), None if there is none. weights: what is different of the last checkpoint's tensors.
+    written, or damaged), None if there is none. curve: "equal" or "differs" once it has been compared.
     """
 
     fault: str = ""
@@ -27,7 +27,7 @@ class Outcome:
     resumed_from: int = 0
     hit: int | None = None
     has_finished: bool = False
-    weights: str = ""
+    curve: str = ""
     failures: list = field(default_factory=list)
 
     @property

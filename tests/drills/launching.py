@@ -49,10 +49,10 @@ class Forked:
     """Ranks as Slurm's srun starts them, rank 0 serving the store; or, with `served`, as torchrun's agent does: it
     serves the store, and sends SIGTERM to the others as soon as one has failed.
 
-    lives: one per rank. faketime: a rank that runs in a new process under libfaketime, and the file with its clock.
+    lives: one per rank. clock: a rank that runs in a new process with a clock of its own, and that clock.
     """
 
-    def __init__(self, lives, *, served=False, address="127.0.0.1", faketime=None):
+    def __init__(self, lives, *, served=False, address="127.0.0.1", clock=None):
         self._lives = lives
         world = {"WORLD_SIZE": str(len(lives)), "MASTER_ADDR": address, "MASTER_PORT": str(free_port())}
         self._store = None
@@ -68,8 +68,8 @@ class Forked:
         for life in lives:
             variables = {**world, "RANK": str(life.rank), "LOCAL_RANK": str(life.rank)} if len(lives) > 1 else {}
             life.environment.update(variables)
-            if faketime is not None and faketime.rank == life.rank:
-                self._processes.append(_Started(life, faketime.environment))
+            if clock is not None and clock.rank == life.rank:
+                self._processes.append(_Started(life, clock.environment))
                 continue
             process = context.Process(target=rank_main, args=(life,))
             process.start()

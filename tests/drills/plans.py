@@ -109,9 +109,9 @@ def _stop_for_good(draw, turn):
 def _pause(draw, turn):
     layout = _layout(draw)
     victim = draw.randrange(LAYOUTS[layout])
-    return _struck(
-        draw, "SIGSTOP, 2 s", layout, victim, draw.choice(PHASES), detail={"seconds": draw.uniform(1.0, 2.5)}
-    )
+    drill = _struck(draw, "SIGSTOP, a while", layout, victim, draw.choice(PHASES))
+    drill.detail["seconds"] = round(draw.uniform(1.0, 2.5), 1)
+    return drill
 
 
 def _pause_too_long(draw, turn):
@@ -130,6 +130,7 @@ def _corrupt_checkpoint(draw, turn):
     damages = ("truncated tensors", "flipped tensors", "missing tensors", "truncated index", "flipped index")
     drill = _struck(draw, "corrupt checkpoint", _layout(draw), None, "between")
     drill.moment = Moment(phase="between", step=draw.randint(11, LAST_STEP), rank=0)
+    drill.settings["fit__checkpoint__writing"] = "blocking"  # so that there are two by then: the newest and a sound one
     drill.detail = {"damage": (*damages, "missing index")[turn % 6], "seed": draw.randrange(2**30)}
     return drill
 
@@ -196,7 +197,7 @@ SHARES: dict[str, tuple[int, Callable[[random.Random, int], Drill]]] = {
     "kill rank 0": (10, _kill_first),
     "kill a data worker": (8, _kill_worker),
     "SIGSTOP": (6, _stop_for_good),
-    "SIGSTOP, a few seconds": (4, _pause),
+    "SIGSTOP, a while": (4, _pause),
     "SIGSTOP, then SIGCONT": (4, _pause_too_long),
     "full disk": (7, _full_disk),
     "corrupt checkpoint": (12, _corrupt_checkpoint),

@@ -9,11 +9,12 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ from drilling import References, carry_out  # noqa: E402
 from judgement import Outcome  # noqa: E402
 from launching import prepare_server  # noqa: E402
 from plans import EVERY_TOKENS, TOTAL_TOKENS, Drill, planned  # noqa: E402
-from scene import FAKETIME, can_make_networks  # noqa: E402
+from scene import build_clock, can_make_networks, can_mount  # noqa: E402
 from tiny_world import make_world  # noqa: E402
 
 from triptych.kernels.provenance import processor  # noqa: E402
@@ -75,28 +76,40 @@ def main():
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--patience", type=float, default=1.0, help="factor of all deadlines, for a busy machine")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no drill after so many; 0: all")
+    parser.add_argument("--keep", type=Path, help="a folder for what drills that come out otherwise leave")
     parser.add_argument("--leave-out-faults", action="store_true", help="no fault strikes: every drill must fail")
     options = parser.parse_args()
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends processes, mounts and networks too
     with tempfile.TemporaryDirectory(prefix="drills") as name:
-        done = _all(options, Path(name), began)
-    wrong = sum(bool(each.outcome.failures) for each in done)
-    skipped = sum(bool(each.skipped) for each in done)
-    last = f"{wrong} of {len(done) - skipped} drills came out otherwise than they must"
-    last += f"; {skipped} were not carried out." if skipped else "."
-    if options.table is not None:
-        text = _head(options, len(done) - skipped, (time.monotonic() - began) / 60) + _table(done)
-        options.table.write_text(f"{text}\n{last}\n")
+        last, wrong = "", 0
+        for done, number in _each(options, Path(name), began):
+            wrong = sum(bool(each.outcome.failures) for each in done)
+            last = _summary(done, number)
+            if options.table is not None:  # after each drill: what is stopped leaves the table of what it has done
+                minutes = (time.monotonic() - began) / 60
+                options.table.write_text(f"{_head(options, done, minutes)}{_table(done)}\n{last}\n")
     print(last, *([f"Table: {options.table}"] if options.table else []))
     return min(1, wrong)
 
 
-def _all(options, folder, began):
+def _summary(done, number):
+    """The table's last line. number: of drills that there are to be."""
+    wrong = sum(bool(each.outcome.failures) for each in done)
+    skipped = sum(bool(each.skipped) for each in done)
+    last = f"{wrong} of {len(done) - skipped} drills came out otherwise than they must"
+    last += f"; {skipped} could not be carried out" if skipped else ""
+    return f"{last}; stopped before the other {number - len(done)}." if len(done) < number else f"{last}."
+
+
+def _each(options, folder, began):
+    """Carry the drills out. Yields all that are done, in their order, after each, and how many there are to be."""
     copy_code(REPOSITORY, folder / "code", "0" * 40)
     prepare_server(folder / "code")
     world = make_world(folder / "world")
     references = References(folder, world, patience=options.patience)
-    reasons = {"network down": can_make_networks(), "clock jump": None if FAKETIME.exists() else "needs libfaketime"}
+    reasons = {"network down": can_make_networks(), "full disk": can_mount(folder / "world")}
+    reasons["clock jump"] = None if build_clock(folder) else "needs a C compiler"
     chosen = [drill for drill in planned(options.drills, options.seed) if _is_chosen(drill, options.only)]
     for drill in chosen:  # not while others run
         if drill.kind not in ("NaN, skip", "corrupt shard"):
@@ -111,14 +124,19 @@ def _all(options, folder, began):
             return Done(drill=drill, outcome=Outcome(), skipped=reason)
         strikes = not options.leave_out_faults
         outcome = carry_out(drill, place, world, references, patience=options.patience, strikes=strikes)
+        if options.keep is not None and outcome.failures:
+            shutil.copytree(place, options.keep / place.name, dirs_exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)
         return Done(drill=drill, outcome=outcome)
 
     with ThreadPoolExecutor(options.at_once) as pool:
-        for each in pool.map(one, chosen):
-            done.append(each)
-            print(f"{len(done)}/{len(chosen)}", *_row(each), sep=" | ", flush=True)
-    return done
+        try:
+            for future in as_completed([pool.submit(one, drill) for drill in chosen]):
+                done.append(future.result())
+                print(f"{len(done)}/{len(chosen)}", *_row(done[-1]), sep=" | ", flush=True)
+                yield sorted(done, key=lambda each: each.drill.number), len(chosen)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _is_chosen(drill, only):
@@ -149,7 +167,7 @@ def _row(done):
         "" if done.skipped else ended,
         "" if done.skipped else ", ".join(named),
         "" if done.skipped else f"{outcome.lost_tokens}{'*' if outcome.hit else ''}",
-        "" if done.skipped else "differs" if any("curve" in each for each in outcome.failures) else "equal",
+        outcome.curve,
         judged.replace("|", "/").replace("\n", " "),
     )
 
@@ -159,9 +177,9 @@ def _table(done):
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _head(options, number, minutes):
+def _head(options, done, minutes):
     return HEAD.format(
-        number=number,
+        number=sum(not each.skipped for each in done),
         total=TOTAL_TOKENS,
         every=EVERY_TOKENS,
         hardware=f"{os.cpu_count()} cores ({processor()})",

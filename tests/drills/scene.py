@@ -6,8 +6,9 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +17,38 @@ from plans import EVERY_TOKENS, TOTAL_TOKENS
 from rank_process import Life
 from tiny_world import World
 
+HERE = Path(__file__).parent
 DISK_BYTES = 96 * 2**20
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 WATCH = {"fit__watch__silence_seconds": 8, "fit__watch__suspicion_seconds": 3, "fit__watch__beat_seconds": 0.2}
 SPLITS = {"1": {}, "dp2": {}, "tp2": {"fit__parallel__tensor": 2}, "dp2 tp2": {"fit__parallel__tensor": 2}}
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class FakeClock:
-    """rank: whose clock it is. file: what libfaketime adds to it."""
+    """rank: whose clock it is. library: what is preloaded there. file: what it adds to the clock."""
 
     rank: int
+    library: Path
     file: Path
 
     @property
     def environment(self):
-        return {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        return {"LD_PRELOAD": str(self.library), "DRILL_CLOCK_FILE": str(self.file)}
 
     def jump(self, seconds):
-        self.file.write_text(f"{seconds:+d}\n")
+        self.file.touch()
+        with self.file.open("r+b") as file:  # in place: it is mapped
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+
+
+def build_clock(folder):
+    """The library that a FakeClock preloads, compiled into `folder`; None where there is no compiler."""
+    compiler = shutil.which("cc")
+    library = folder / "shifted_clock.so"
+    if compiler is not None:
+        command = [compiler, "-O2", "-shared", "-fPIC", "-o", library, HERE / "shifted_clock.c", "-ldl"]
+        subprocess.run(command, check=True)
+    return library if library.exists() else None
 
 
 class Scene:
@@ -66,7 +75,9 @@ class Scene:
             shutil.copytree(self.data, self.folder / "data")
             self.data = self.folder / "data"
         if self.drill.kind == "clock jump":
-            self.clock = FakeClock(rank=self.drill.victim, file=self.folder / "clock")
+            self.clock = FakeClock(
+                rank=self.drill.victim, library=self.folder.parent / "shifted_clock.so", file=self.folder / "clock"
+            )
             self.clock.jump(0)
         return self
 
@@ -104,13 +115,13 @@ class Scene:
             for rank in range(drill.num_ranks)
         ]
         if drill.launcher == "torchrun":
-            lives[0].network = None
+            life = replace(lives[0], network=None)  # its agent is in that network, and so is what the agent starts
             networks = self.networks or (None,)
-            self.ranks = Agents(lives[0], len(lives), networks=networks, address=self.address, environment=own)
+            self.ranks = Agents(life, len(lives), networks=networks, address=self.address, environment=own)
         else:
             served = drill.launcher == "agent"
             clock = self.clock if is_first else None
-            self.ranks = Forked(lives, served=served, address=self.address, faketime=clock)
+            self.ranks = Forked(lives, served=served, address=self.address, clock=clock)
 
     def end_attempt(self):
         if self.ranks is not None:
@@ -186,6 +197,15 @@ class Scene:
 
 def _ip(*arguments):
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def can_mount(folder):
+    """Whether a small file system can be mounted in `folder`; a reason if not."""
+    with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4096", "none", folder], check=True, capture_output=True)
+        subprocess.run(["umount", folder], check=True)
+        return None
+    return "needs leave to mount"
 
 
 def can_make_networks():

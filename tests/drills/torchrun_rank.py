@@ -1,5 +1,5 @@
-"""A rank in a process of its own, for torchrun's agents and for libfaketime: `torchrun_rank.py FOLDER`, where
-life-RANK.pickle or life.pickle of the drill's own making says what it is to do.
+"""A rank in a process of its own, for torchrun's agents and for a clock that is off: `torchrun_rank.py FOLDER`, where
+life.pickle of the drill's own making says what it is to do.
 """
 
 import os
