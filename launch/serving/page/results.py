@@ -8,7 +8,7 @@ from triptych.launch.report.media import spectrogram_uri
 from triptych.launch.serving.media import Sample
 from triptych.launch.serving.page.drawing import data_uri
 
-_WIDTH = 150  # pixels that a small picture is shown at
+_WIDTH = 136  # pixels that a small picture is shown at
 
 
 def shown(samples: Sequence[Sample], sample_rate_hertz: int, name: str) -> str:

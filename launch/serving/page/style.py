@@ -15,6 +15,7 @@ CSS = f"""
 .made figure.wide, .canvases figure.wide {{ flex: 1 1 280px; max-width: 480px; }}
 .made img, .canvases img {{ image-rendering: pixelated; border-radius: 6px; display: block; max-width: 100%; }}
 .made figure.wide img, .canvases img {{ width: 100%; }}
+.made figure.wide img {{ max-height: 220px; }}
 .made audio {{ width: 100%; margin-top: 6px; }}
 .made figcaption {{ font-size: 12px; opacity: .75; margin-top: 4px; }}
 .made figcaption a {{ text-decoration: underline; }}
