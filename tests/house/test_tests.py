@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 import pytest
 from project_sources import FLOORS, ROOT, Source, dotted, sources_of_tests, tracked_files
 
-TOPICS = {PurePosixPath(f"tests/trainer/{topic}") for topic in ("layouts", "resume")}
-"""Tests of a whole floor, which have no folder of the source to stand beside."""
+TOPICS = {PurePosixPath(f"tests/{topic}") for topic in ("trainer/layouts", "trainer/resume", "drills")}
+"""Tests of a whole floor, or of all, which have no folder of the source to stand beside."""
 
 RAISING = {"pytest.raises", "pytest.warns", "pytest.fail", "raises", "warns"}
 
