@@ -32,8 +32,9 @@ class Outcome:
 
     @property
     def furthest(self):
-        """Tokens of the last step before the fault."""
-        return max((record["tokens"] for record in self.records[: self.num_before]), default=0)
+        """Tokens of the last step before the fault whose update was made: what was left out cannot be lost."""
+        done = [record["tokens"] for record in self.records[: self.num_before] if record["is_updated"]]
+        return max(done, default=0)
 
     @property
     def lost_tokens(self):

@@ -150,7 +150,14 @@ class Agents:
             agent = [sys.executable, "-m", "triptych.launch.slurm.agent", *each, *rendezvous]
             with (folder / f"agent{number}").open("a") as told:
                 process = subprocess.Popen(
-                    [*inside, *agent, f"--local-addr={_address(address, number)}", HERE / "torchrun_rank.py", folder],
+                    [
+                        *inside,
+                        *agent,
+                        f"--rdzv-conf=is_host={number == 0}",
+                        f"--local-addr={_address(address, number)}",
+                        HERE / "torchrun_rank.py",
+                        folder,
+                    ],
                     cwd=folder,
                     env={**os.environ, **(environment or {})},
                     stdout=told,

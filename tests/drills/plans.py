@@ -12,7 +12,7 @@ LAYOUTS = {"1": 1, "dp2": 2, "tp2": 2, "dp2 tp2": 4}
 """Ranks of each."""
 
 TOTAL_TOKENS, EVERY_TOKENS = 9600, 2000
-"""About 20 steps, a checkpoint after every fourth."""
+"""About 25 steps, a checkpoint after every fifth or so: the second after the eleventh."""
 FIRST_STEP, LAST_STEP = 2, 15
 PHASES = ("data wait", "forward", "step", "checkpoint", "between")
 
@@ -129,8 +129,8 @@ def _full_disk(draw, turn):
 def _corrupt_checkpoint(draw, turn):
     damages = ("truncated tensors", "flipped tensors", "missing tensors", "truncated index", "flipped index")
     drill = _struck(draw, "corrupt checkpoint", _layout(draw), None, "between")
-    drill.moment = Moment(phase="between", step=draw.randint(11, LAST_STEP), rank=0)
-    drill.settings["fit__checkpoint__writing"] = "blocking"  # so that there are two by then: the newest and a sound one
+    drill.moment = Moment(phase="between", step=draw.randint(13, 23), rank=0)
+    drill.settings["fit__checkpoint__writing"] = "blocking"  # there are two then: the newest and a sound one
     drill.detail = {"damage": (*damages, "missing index")[turn % 6], "seed": draw.randrange(2**30)}
     return drill
 

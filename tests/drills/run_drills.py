@@ -37,7 +37,7 @@ SEED = 7
 
 HEAD = """# Drills
 
-Written by `make drills`. {number} runs of about 20 steps ({total} tokens, a checkpoint every {every}) meet a fault at
+Written by `make drills`. {number} runs of about 25 steps ({total} tokens, a checkpoint every {every}) meet a fault at
 a moment drawn from a seed: a rank waits inside that phase of a step until the fault has struck. Ranks are processes
 forked from one that has imported everything, as srun would start them ("ranks") or under what torchrun's agent does
 ("agent"), or are started by the agent itself ("torchrun"). Each drill
@@ -56,6 +56,16 @@ process; commit {commit}; {date}; {minutes:.1f} minutes at a load average of {lo
 
 """
 COLUMNS = ("drill", "kind", "layout", "launched as", "struck", "ends after", "named", "thrown back", "curve", "verdict")
+DETAILS = {
+    "worker": "its worker {}",
+    "seconds": "{} s",
+    "damage": "{}",
+    "source": "{}",
+    "side": "link of node {}",
+    "jump_seconds": "{:+d} s",
+    "kill": "then the other is killed",
+}
+"""A drill's details in its row."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -149,7 +159,9 @@ def _row(done):
     drill, outcome = done.drill, done.outcome
     moment = drill.moment
     who = "" if drill.victim is None else f"rank {drill.victim}"
-    about = [str(value) for name, value in drill.detail.items() if name not in ("seed", "signal")]
+    about = [
+        DETAILS[name].format(value) for name, value in drill.detail.items() if name in DETAILS and value is not False
+    ]
     if drill.trouble is not None:
         about.append(f"step {drill.trouble.step}")
     where = "" if moment is None else f"{moment.phase}, step {moment.step}"
