@@ -111,7 +111,8 @@ def fit(
                 reporter(record)
             budget.add(record)
             _treat(judge, state, store, config.health, health)
-            if store is not None and state.tokens < config.total_tokens:
+            # One that is due waits while steps are left out: if the weights themselves are bad, it would be too.
+            if store is not None and record.is_updated and state.tokens < config.total_tokens:
                 store.save_if_due(state)
         if store is not None:
             store.save(state)
