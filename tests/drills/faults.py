@@ -138,7 +138,6 @@ def _corrupt(scene):
 
 
 def _corrupted(scene):
-    name = f"tokens-{scene.notes['damaged']:012d}"
     (name,) = [path.name for path in (scene.run / "checkpoints").glob(f"tokens-*{scene.notes['damaged']}")]
     return Naming(kinds=("killed",), step=_around(scene), says=(name, "damaged"))
 

@@ -147,3 +147,12 @@ def test_a_stop_says_where_to_look(groups, tmp_path):
 def test_going_back_needs_checkpoints_on_the_way():
     with pytest.raises(ValueError, match=r"fit\.checkpoint\.every_tokens=0 writes none on the way; set it"):
         replace(tiny_run.config(2000), health=replace(SKIP, loss_spike="roll_back"))
+
+
+def test_no_checkpoint_is_taken_right_after_a_step_that_was_left_out(groups, tmp_path):
+    """One is due after every step here. What made the step bad may be in the weights, and would be kept."""
+    settings = troubled_runs.config(every_tokens=1)
+    settings = replace(settings, checkpoint=replace(settings.checkpoint, keep_last=99))
+    seen = troubled_runs.run(groups, settings, BAD, log=tmp_path / "log", checkpoints=tmp_path / "checkpoints")
+    taken = {int(folder.name.removeprefix("tokens-")) for folder in checkpoint_folders(tmp_path / "checkpoints")}
+    assert taken == {record.tokens for record in seen.records if record.is_updated}
