@@ -56,11 +56,11 @@ def fit(
 
     chunks: this process's pieces of the model, one unless the pipeline is interleaved. facts: what scaling must know of
     the run. checkpoints: folder for them, or None to write none. identity: what a checkpoint must agree with to be
-    resumed (model, tokenizers); ValueError, before anything is written, if it does not. note: is told of events that
-    are no steps, before the reporters are of the step that they belong to. A stop is honoured before a step begins, by
-    all ranks together, whether or not its data has come, and leaves a checkpoint of the last whole step. Diverged, on
-    every rank and with one text, if ranks differ in what must be equal; ValueError likewise once more samples than
-    `loader` allows could not be read, or (Unhealthy) where `health` stops.
+    resumed (model, tokenizers); ValueError, before anything is written, if it does not. note: is told of events, before
+    the reporters are of their step. A stop is honoured before a step begins, by all ranks together, whether or not its
+    data has come, and leaves a checkpoint of the last whole step. Diverged, on every rank and with one text, if ranks
+    differ in what must be equal; ValueError likewise once more samples than `loader` allows could not be read, or
+    (Unhealthy) where `health` stops.
     """
     scaling = scaling_of(config, facts or RunFacts(), groups.layout, groups.num_data_ranks)
     state, averages = _start(config, chunks, groups, scaling)
