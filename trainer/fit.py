@@ -89,7 +89,9 @@ def fit(
             waiting = time.perf_counter()
             arrived = loader.wait(state.cursor, scaling.sizes.at(state.tokens, state.batch), stop_requested)
             waited_seconds = time.perf_counter() - waiting
-            if groups.any_rank(stop_requested() or not arrived):
+            # A save that failed ends the run now, not at the next one: what is computed until then would be lost too.
+            save_failed = store is not None and store.has_failed
+            if groups.any_rank(stop_requested() or not arrived or save_failed):
                 break
             record = train_step(
                 state,
@@ -107,9 +109,8 @@ def fit(
             if record.is_updated:
                 for hook in (averages, *after_step):
                     hook(state)
-            for reporter in reporters:
+            for reporter in (*reporters, budget.add):
                 reporter(record)
-            budget.add(record)
             _treat(judge, state, store, config.health, health)
             # One that is due waits while steps are left out: if the weights themselves are bad, it would be too.
             if store is not None and record.is_updated and state.tokens < config.total_tokens:
