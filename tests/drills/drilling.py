@@ -85,7 +85,7 @@ def _find_hit(scene, outcome, before):
     if scene.drill.moment is not None and scene.drill.moment.phase == "checkpoint" and outcome.hit is None:
         steps = [(record["tokens"], record["tokens"] - record["batch_tokens"]) for record in outcome.records]
         due = [tokens for tokens, last in steps if tokens // EVERY_TOKENS > last // EVERY_TOKENS]
-        outcome.hit = max((tokens for tokens in due if tokens not in before), default=None)
+        outcome.hit = min((tokens for tokens in due if tokens > max(before, default=0)), default=None)
 
 
 def _ask(scene, outcome):

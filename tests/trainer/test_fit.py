@@ -1,6 +1,8 @@
 """The loop against plain PyTorch, against itself under other physical batches, and across an interruption."""
 
+import errno
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from triptych.kernels.philox import Stream
 from triptych.models.trimodal.model import TrimodalTransformer
+from triptych.trainer.checkpoint.disk import storage
 from triptych.trainer.objectives.masked_diffusion import MaskedDiffusion, MaskedDiffusionConfig
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -150,3 +153,24 @@ def test_checkpoints_are_written_and_dropped_by_the_token_clock(groups, tmp_path
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 2
     assert [int(name.removeprefix("tokens-")) // 500 for name in names] == [4, 4]
+
+
+def test_a_save_that_fails_in_the_background_ends_the_run_before_the_next_is_due(groups, tmp_path, monkeypatch):
+    """What was computed until then would be lost with it."""
+    steps = []
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def look(record):
+        steps.append(record)
+        for thread in threading.enumerate():
+            if thread.name == "checkpoint":
+                thread.join()
+
+    monkeypatch.setattr(storage, "write_tensors", refuse)
+    settings = tiny_run.config(2300, every_tokens=500)
+    with pytest.raises(OSError, match="No space left on device"):
+        tiny_run.run(groups, settings, checkpoints=tmp_path, reporters=[look])
+    due = next(record.step for record in steps if record.tokens >= 500)
+    assert steps[-1].step == due + 1

@@ -17,6 +17,11 @@ class Background:
         self._thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
         self._thread.start()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether there is an error for `wait` to raise."""
+        return self._error is not None
+
     def wait(self) -> None:
         """Return when nothing is running; raise what the work raised."""
         if self._thread is None:

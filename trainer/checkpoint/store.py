@@ -136,6 +136,11 @@ class CheckpointStore:
                 self._warn(line)
         return folder
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a save in the background has failed on this rank; `wait` raises it, on every rank."""
+        return self._background.has_failed
+
     def wait(self) -> None:
         """Return when no save is under way; raise what went wrong with the last one."""
         self._background.wait()

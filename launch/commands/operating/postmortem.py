@@ -1,6 +1,7 @@
 """`triptych postmortem`."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +25,15 @@ def postmortem(run_dir: Path, out: Path | None, *, as_json: bool) -> None:
     evidence = gather(directory)
     verdict = judge(evidence)
     target = out or directory.postmortem
-    replace_file(target, render(evidence, verdict).encode())
+    is_written = True
+    try:
+        replace_file(target, render(evidence, verdict).encode())
+    except OSError as error:
+        if out is not None:
+            raise
+        # A full disk is one of the things that this is asked about: the verdict is told all the same.
+        is_written = False
+        print(f"{target} could not be written ({error.strerror}); name another place with --out", file=sys.stderr)
     if as_json:
         print(json.dumps({"run": str(run_dir), **asdict(verdict)}, indent=2))
         return
@@ -44,4 +53,5 @@ def postmortem(run_dir: Path, out: Path | None, *, as_json: bool) -> None:
             console.print(Text.assemble((f"  {name}: ", "dim"), value))
     for finding in verdict.findings:
         console.print(Text.assemble((f"  {_MARKS[finding.grade]} ", _STYLES[finding.grade]), finding.text))
-    console.print(Text(f"  {target}", "dim"))
+    if is_written:
+        console.print(Text(f"  {target}", "dim"))

@@ -1,11 +1,14 @@
 """What became of a run: each way to end is named by kind, rank, step and sample, from what it leaves alone."""
 
+import errno
 import json
 
 import pytest
 import tiny_run
 from left_behind import NOW, Left
 
+from triptych.data_pipelines.shards import atomic
+from triptych.launch.commands.operating.postmortem import postmortem
 from triptych.launch.postmortem.evidence import gather
 from triptych.launch.postmortem.page import render
 from triptych.launch.postmortem.verdict import judge
@@ -167,3 +170,15 @@ def test_the_page_stands_alone_and_obeys_nobody(tmp_path):
     assert "<script" not in page and "<img" not in page and "<b>" not in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_where_the_page_cannot_be_written_the_verdict_is_told(tmp_path, monkeypatch, capsys):
+    def refuse(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic, "replace_file", refuse)
+    left = both(tmp_path / "run").end(0, rank=None, host="", cause="No space left on device", place="", code=2)
+    postmortem(left.folder, None, as_json=True)
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["kind"], json.loads(told.out)["step"]) == ("disk", 12)
+    assert "No space left on device); name another place with --out" in told.err
