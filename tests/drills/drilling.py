@@ -1,5 +1,6 @@
 """One drill from its start to its judgement."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -163,6 +164,7 @@ class References:
     def __init__(self, folder, world, *, patience=1.0):
         self._folder, self._world, self._patience = folder, world, patience
         self._made = {}
+        self._lock = threading.Lock()
 
     def of(self, drill, lost):
         """(records, tensors) of the run that a drill must equal."""
@@ -172,9 +174,10 @@ class References:
         elif lost:
             trouble = Trouble(kind="lost", samples=tuple(lost))
         key = (drill.layout, trouble)
-        if key not in self._made:
-            self._made[key] = self._make(*key)
-        return self._made[key]
+        with self._lock:  # drills that need the same one wait for it
+            if key not in self._made:
+                self._made[key] = self._make(*key)
+            return self._made[key]
 
     def _make(self, layout, trouble):
         drill = replace(Drill(kind="undisturbed", layout=layout), trouble=trouble)
