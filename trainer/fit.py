@@ -89,9 +89,7 @@ def fit(
             waiting = time.perf_counter()
             arrived = loader.wait(state.cursor, scaling.sizes.at(state.tokens, state.batch), stop_requested)
             waited_seconds = time.perf_counter() - waiting
-            # A save that failed ends the run now, not at the next one: what is computed until then would be lost too.
-            save_failed = store is not None and store.has_failed
-            if groups.any_rank(stop_requested() or not arrived or save_failed):
+            if groups.any_rank(stop_requested() or not arrived or _save_failed(store)):
                 break
             record = train_step(
                 state,
@@ -131,6 +129,11 @@ def _start(
     if scaling.noise is not None:
         state.carried["noise_scale"] = scaling.noise
     return state, averages
+
+
+def _save_failed(store: CheckpointStore | None) -> bool:
+    """Then the run ends now, not at the next save: what is computed until then would be lost too."""
+    return store is not None and store.has_failed
 
 
 def _stragglers(config: FitConfig, groups: Groups) -> Stragglers:

@@ -155,7 +155,7 @@ def test_the_command_prints_json(capsys):
 def test_the_command_shows_the_settings_of_the_best_layout(capsys):
     out = run_command(capsys, "trimodal_3b", "--gpus", "256", "--gpu", "h100")
     assert "--set fit.parallel.tensor=1" in out
-    assert "memory of the fullest rank" in out
+    assert "GiB of the fullest rank" in out
 
 
 def test_a_device_of_ones_own(capsys, tmp_path):
