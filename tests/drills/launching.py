@@ -17,6 +17,7 @@ from pathlib import Path
 from rank_process import Life, rank_main
 
 POLL_SECONDS = 0.02
+SRUN_WAIT_SECONDS = 30.0
 AGENT_POLL_SECONDS = 0.1  # torchrun's own interval
 HERE = Path(__file__).parent
 
@@ -179,15 +180,26 @@ class Agents:
             self.signal(node, number)
 
     def wait(self, deadline_seconds, *, besides=()):
-        end = time.monotonic() + deadline_seconds
+        """Whether all agents have ended in time. As with `srun --wait` those that are left are killed some time after
+        the first has ended: one that is parted from the others waits for minutes.
+        """
+        end, others_end = time.monotonic() + deadline_seconds, None
         while time.monotonic() < end:
-            if all(code is not None for code in self.codes):
+            codes = self.codes
+            if all(code is not None for code in codes):
                 return True
+            if others_end is None and any(code is not None for code in codes):
+                others_end = time.monotonic() + SRUN_WAIT_SECONDS
+            if others_end is not None and time.monotonic() > others_end:
+                self._kill()
             time.sleep(POLL_SECONDS)
         return False
 
     def close(self):
         """Kill the agents and all that they have started."""
+        self._kill()
+
+    def _kill(self):
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -46,7 +46,8 @@ forked from one that has imported everything, as srun would start them ("ranks")
   the run has finished, where it lives on;
 * is told by `triptych postmortem --json`, before it is started again: what kind of fault, rank, step, sample;
 * is started again by the same command and comes to its last token, thrown back by at most one interval between two
-  checkpoints (0 by a stop); where the fault struck the newest checkpoint itself, which is then marked by *, from there;
+  checkpoints (0 by a stop); where the fault struck the newest checkpoint itself, which is then marked by *, from there
+  (one that is held up while it is written is overtaken by more steps than an interval has);
 * has logged the undisturbed run's numbers in every step of every start, bit for bit, and ends with its weights and
   moments. Where a step is skipped, the undisturbed run is one that leaves this step out; where samples cannot be
   read, one on sound shards that takes them for lost.
