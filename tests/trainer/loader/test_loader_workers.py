@@ -146,6 +146,7 @@ def test_data_that_cannot_be_sent_or_made_are_refused():
 
 
 TRAINER = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -156,6 +157,7 @@ from triptych.trainer.loader.worker import Request
 from triptych.trainer.loader.workers import Workers
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     data = lossy_streams.Troubled(lossy_streams.mixture, ("hang", Path(sys.argv[1])))
     with Workers(data, LoaderConfig(num_workers=2)) as workers:
         workers.take(Request({}, 4, 0, 1))

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import time
 from unittest import mock
 
 import pytest
@@ -116,10 +117,10 @@ def test_the_peak_is_what_the_allocator_gives_out(peaks, zero_stage, precision):
     predicted = estimate.peak(ACTIVATIONS[precision], num_micro_batches=2)
     measured = max(peak for _, peak in found)
     if zero_stage == 2:
-        # What messages carry lives until they have ended, which is a matter of when: 0.85 to 1.16 of the prediction.
-        assert estimate.total < measured < 1.25 * predicted
+        # Predicted are three buckets at once, for messages that are long under way: 1.00 of it in fp32, 0.82 in bf16.
+        assert estimate.total < measured < 1.05 * predicted
     else:
-        assert measured == pytest.approx(predicted, rel=0.1)
+        assert measured == pytest.approx(predicted, rel=0.05)
 
 
 def test_one_group_alone_is_reduced_in_place():
@@ -149,8 +150,29 @@ def measure_peaks():
     second step, with buckets so small that there are three.
     """
     rank = dist.get_rank()
-    with process_groups(Placement(rank=rank, world_size=2, local_rank=rank)) as groups:
+    with (
+        process_groups(Placement(rank=rank, world_size=2, local_rank=rank)) as groups,
+        mock.patch.object(dist, "all_reduce", let_go_of(dist.all_reduce)),
+    ):
         return {case: measure_peak(groups, *case) for case in CASES}
+
+
+def let_go_of(all_reduce):
+    """The same, but once it has ended nothing of gloo's holds the tensor any more. Its thread does until it is
+    scheduled again, and what it is the last to hold is freed unseen by the profiler: on a busy machine the peak came out
+    up to 1.24 times as high.
+    """
+
+    def patient(tensor, *args, **options):
+        holders = tensor._use_count()
+        work = all_reduce(tensor, *args, **options)
+        deadline = time.monotonic() + 10
+        while work is None and tensor._use_count() > holders:
+            assert time.monotonic() < deadline, "the tensor of an all-reduce that has ended is held"
+            time.sleep(0.0005)
+        return work
+
+    return patient
 
 
 def measure_peak(groups, zero_stage, precision):
