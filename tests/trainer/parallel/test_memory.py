@@ -159,8 +159,8 @@ def measure_peaks():
 
 def let_go_of(all_reduce):
     """The same, but once it has ended nothing of gloo's holds the tensor any more. Its thread does until it is
-    scheduled again, and what it is the last to hold is freed unseen by the profiler: on a busy machine the peak came out
-    up to 1.24 times as high.
+    scheduled again, and what it is the last to hold is freed unseen by the profiler: on a busy machine the peak came
+    out up to 1.24 times as high.
     """
 
     def patient(tensor, *args, **options):
