@@ -153,10 +153,13 @@ def _treat(
             f"fit.health.{trouble.kind}"
         )
     cursor, rollbacks = state.cursor, health.rollbacks
+
+    def amend() -> None:
+        health.keep_rollbacks(rollbacks)
+        if config.after_rollback == "pass_over":
+            state.cursor = cursor
+
     try:
-        store.go_back(state, config.rollback_checkpoints)
+        store.go_back(state, config.rollback_checkpoints, amend)
     except ValueError as error:  # before the first checkpoint, or none is sound; the same on every rank
         raise Unhealthy(f"{trouble.text}; there is no going back: {error}") from None
-    health.keep_rollbacks(rollbacks)
-    if config.after_rollback == "pass_over":
-        state.cursor = cursor

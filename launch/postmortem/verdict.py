@@ -19,6 +19,9 @@ Grade = Literal["good", "odd", "bad"]
 FRESH_BEATS, FRESH_SECONDS = 5.0, 15.0
 """A heartbeat is fresh for so many beats, and at least so many seconds: file systems over a network show it late."""
 
+SESSION_SECONDS = 60.0
+"""For so long the ranks of one session end one after another."""
+
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"was stopped for \d+ s", "paused"),
     (r"no sign of life|connections closed|no answer from its store|has not joined|Connection closed by peer", "killed"),
@@ -26,8 +29,8 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"not finite|robust deviations", "unhealthy"),
     (r"ranks disagree|replicas differ|do not run the same", "diverged"),
     (r"disk space|No space left|quota|Read-only file system", "disk"),
-    (r"samples could not be read|data worker|shard", "data"),
-    (r"checkpoint", "checkpoint"),
+    (r"samples could not be read|data worker|\bshards?\b", "data"),
+    (r"\bcheckpoints?\b", "checkpoint"),
     (r"^interrupted|ended by SIGTERM", "stopped"),
 )
 """What causes say, in the order in which they are looked for."""
@@ -294,15 +297,18 @@ def _lost_key(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def timeline(evidence: Evidence) -> list[tuple[dict[str, Any], list[Rank]]]:
-    """All events but lost samples in the order of their time, each once, with the ranks that wrote it."""
-    found: dict[tuple[Any, ...], tuple[dict[str, Any], list[Rank]]] = {}
-    for rank in evidence.ranks.values():
-        for event in rank.events:
-            if event.get("event") == LOST:
-                continue
-            about = event.get("cause", "") if event["event"] not in LEFT[1:] else ""
-            key = (event["event"], event.get("step"), event.get("rank") if event["event"] == "end" else None, about)
-            if event["event"] in LEFT:
-                key = (*key, seconds_of(event) // 60)
-            found.setdefault(key, (event, []))[1].append(rank)
-    return sorted(found.values(), key=lambda pair: seconds_of(pair[0]))
+    """All events but lost samples in the order of their time, each once, with the ranks that wrote it. Of a run that
+    was resumed, ends that are further apart than ranks end one after another are those of different sessions.
+    """
+    written = [(event, rank) for rank in evidence.ranks.values() for event in rank.events if event["event"] != LOST]
+    found: list[tuple[dict[str, Any], list[Rank]]] = []
+    latest: dict[tuple[Any, ...], tuple[dict[str, Any], list[Rank]]] = {}
+    for event, rank in sorted(written, key=lambda pair: seconds_of(pair[0])):
+        about = event.get("cause", "") if event["event"] not in LEFT[1:] else ""
+        key = (event["event"], event.get("step"), event.get("rank") if event["event"] == "end" else None, about)
+        same = latest.get(key)
+        if same is None or (event["event"] in LEFT and seconds_of(event) - seconds_of(same[0]) > SESSION_SECONDS):
+            same = latest[key] = (event, [])
+            found.append(same)
+        same[1].append(rank)
+    return found

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from triptych.trainer.checkpoint.background import Background
 from triptych.trainer.checkpoint.config import CheckpointConfig
-from triptych.trainer.checkpoint.disk.document import Damaged, Document, Header, read_document
+from triptych.trainer.checkpoint.disk.document import STATE, Damaged, Document, Header, encode_document, read_document
+from triptych.trainer.checkpoint.disk.files import replace_text
 from triptych.trainer.checkpoint.disk.folders import (
     checkpoint_folder,
     checkpoint_folders,
@@ -105,18 +107,25 @@ class CheckpointStore:
         self.wait()
         self._load(state, self._ranks.from_first(lambda: checkpoint_folders(self._folder)))
 
-    def go_back(self, state: TrainState, number: int) -> Path:
+    def go_back(self, state: TrainState, number: int, amend: Callable[[], None]) -> None:
         """Put the `number`-th newest checkpoint into the state, or the oldest there is, and drop later ones: what led
-        to them is not to be gone on from. Returns its folder. ValueError as `load_newest`.
+        to them is not to be gone on from. ValueError as `load_newest`.
+
+        amend: what the run then changes of its cursor and of the numbers that it carries. The checkpoint says so from
+        then on, and a run that dies before the next one does not forget that it went back.
         """
         self.wait()
         folders = self._ranks.from_first(lambda: checkpoint_folders(self._folder))
-        chosen = self._load(state, folders[: max(1, len(folders) - number + 1)])
+        chosen, document = self._load(state, folders[: max(1, len(folders) - number + 1)])
+        amend()
+        numbers = {name: carried.document() for name, carried in state.carried.items() if not carried.held()}
+        header = replace(document.header, cursor=dict(state.cursor), carried={**document.header.carried, **numbers})
+        amended = encode_document(replace(document, header=header))
+        self._ranks.from_first(lambda: replace_text(chosen / STATE, amended))
         later = folders[folders.index(chosen) + 1 :]
         self._ranks.from_first(lambda: [drop_folder(path) for path in later])
-        return chosen
 
-    def _load(self, state: TrainState, folders: list[Path]) -> Path:
+    def _load(self, state: TrainState, folders: list[Path]) -> tuple[Path, Document]:
         """Put the newest sound one of these folders into the state; returns it."""
         folder, document = self._find_newest(folders)
         held = _parts(state, state.carried.keys() & document.header.carried.keys())
@@ -134,7 +143,7 @@ class CheckpointStore:
         if self._ranks.is_first:
             for line in _differences(folder, document.header.carried, state.carried):
                 self._warn(line)
-        return folder
+        return folder, document
 
     @property
     def has_failed(self) -> bool:

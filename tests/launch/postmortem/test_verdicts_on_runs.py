@@ -11,7 +11,7 @@ from triptych.data_pipelines.shards import atomic
 from triptych.launch.commands.operating.postmortem import postmortem
 from triptych.launch.postmortem.evidence import gather
 from triptych.launch.postmortem.page import render
-from triptych.launch.postmortem.verdict import judge
+from triptych.launch.postmortem.verdict import judge, timeline
 from triptych.launch.run_directory import RunDirectory
 from triptych.trainer.checkpoint.disk.folders import complete_checkpoints
 from triptych.trainer.parallel.groups import process_groups
@@ -50,6 +50,7 @@ ENDS = [
     ("ended by SIGTERM", "", 143, "stopped", "ended by a signal"),
     ("fit.seed: a number; give one", "", 2, "refused", "refused"),
     ("KeyError: 'x'", "", 1, "error", "failed"),
+    ("KeyError: 'checkpointed_layers.sharded'", "", 1, "error", "failed"),
 ]  # fmt: skip
 
 
@@ -159,6 +160,16 @@ def test_damaged_checkpoints_are_named_with_what_a_resume_goes_on_from(tmp_path)
     assert finding.grade == "bad"
     assert newest.name in finding.text and path.name in finding.text
     assert finding.text.endswith(f"a resume goes on from {older.name}")
+
+
+def test_the_timeline_has_each_sessions_end_once(tmp_path):
+    """NOW is a whole minute, which the ranks of the second session end before and after."""
+    left = both(tmp_path / "run")
+    for rank, ages in enumerate([(300.0, 1.0), (299.0, -1.0)]):
+        for age in ages:
+            left.end(rank, age=age, rank=1, host="node1", cause="no sign of life for 5 s", place=PLACE)
+    ends = [[rank.number for rank in by] for _, by in timeline(gather(RunDirectory(folder=left.folder), now=NOW))]
+    assert NOW % 60 == 0 and ends == [[0, 1], [0, 1]]
 
 
 def test_the_page_stands_alone_and_obeys_nobody(tmp_path):

@@ -1,7 +1,6 @@
 """Steps that are not as they should be: left out bit for bit, gone back from, or stopped at, alike on every rank."""
 
 import itertools
-import json
 from dataclasses import replace
 
 import pytest
@@ -118,10 +117,40 @@ def test_trouble_that_comes_again_and_again_ends_the_run(groups, tmp_path):
     happened = [event["event"] for event in troubled_runs.events(tmp_path / "log")]
     assert happened == ["rolled_back", "rolled_back", "unhealthy"]
     first = checkpoint_folders(tmp_path / "checkpoints")[0]
-    records = [document for line in (tmp_path / "log").open() if "event" not in (document := json.loads(line))]
+    records = troubled_runs.records(tmp_path / "log")
     pairs = itertools.pairwise(records)
     begun = [after["tokens"] - after["batch_tokens"] for before, after in pairs if after["tokens"] <= before["tokens"]]
     assert begun == [int(first.name.removeprefix("tokens-"))] * 2  # not the newest, but the one before
+
+
+def test_a_crash_does_not_make_a_run_forget_the_data_that_it_passes_over(groups, tmp_path):
+    """It comes in the first step after going back, before any other checkpoint."""
+    settings = troubled_runs.config(health=replace(SKIP, not_finite="roll_back"), every_tokens=300)
+    bad = {NOT_A_NUMBER: float("nan")}
+    whole = troubled_runs.run(groups, settings, bad, log=tmp_path / "log", checkpoints=tmp_path / "whole")
+    back = next(index for index, record in enumerate(whole.records) if not record.is_updated) + 1
+    options = {"log": tmp_path / "other", "checkpoints": tmp_path / "checkpoints"}
+    with pytest.raises(troubled_runs.Crash):
+        troubled_runs.run(groups, settings, bad, crash_after=back + 1, **options)
+    resumed = troubled_runs.run(groups, settings, bad, resume=True, **options)
+    numbers = [(record.step, record.tokens, record.metrics["loss"]) for record in resumed.records]
+    assert numbers == [(record.step, record.tokens, record.metrics["loss"]) for record in whole.records[back:]]
+    assert all(torch.equal(*pair) for pair in zip(resumed.held[-1], whole.held[-1], strict=True))
+
+
+def test_a_crash_does_not_make_a_run_forget_how_often_it_went_back(groups, tmp_path):
+    health = replace(SKIP, not_finite="roll_back", after_rollback="repeat", max_rollbacks=1)
+    settings = troubled_runs.config(health=health, every_tokens=300)
+    options = {"log": tmp_path / "log", "checkpoints": tmp_path / "checkpoints"}
+    bad = {NOT_A_NUMBER: float("nan")}
+    with pytest.raises(Unhealthy, match="after 1 times of going back"):
+        troubled_runs.run(groups, settings, bad, log=tmp_path / "other", checkpoints=tmp_path / "whole")
+    pairs = itertools.pairwise(troubled_runs.records(tmp_path / "other"))
+    back = next(number for number, (before, after) in enumerate(pairs, 1) if after["step"] <= before["step"])
+    with pytest.raises(troubled_runs.Crash):
+        troubled_runs.run(groups, settings, bad, crash_after=back + 1, **options)
+    with pytest.raises(Unhealthy, match="after 1 times of going back"):
+        troubled_runs.run(groups, settings, bad, resume=True, **options)
 
 
 def test_trouble_before_the_first_checkpoint_says_that_there_is_no_going_back(groups, tmp_path):

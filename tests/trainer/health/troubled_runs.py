@@ -82,11 +82,20 @@ class Observed:
         return [record.step for record in self.records if not record.is_updated]
 
 
-def run(groups, settings, bad, *, log=None, checkpoints=None, resume=False, stop_after=None):
-    """Train; what was observed, and the events of this rank's log."""
+class Crash(Exception):
+    """Nothing that a run prepares for."""
+
+
+def run(groups, settings, bad, *, log=None, checkpoints=None, resume=False, stop_after=None, crash_after=None):
+    """Train; what was observed, and the events of this rank's log. stop_after, crash_after: so many steps."""
     model = TrimodalTransformer(replace(tiny_run.MODEL, vocabulary_multiple=2), groups.collection)
     model.initialise(seed=3)
     seen = Observed()
+
+    def crash(record):
+        if len(seen.records) == crash_after:
+            raise Crash
+
     with JsonLines(log) as lines:
         fit(
             replace(settings, parallel=groups.layout),
@@ -98,7 +107,7 @@ def run(groups, settings, bad, *, log=None, checkpoints=None, resume=False, stop
             identity=tiny_run.IDENTITY,
             resume=resume,
             after_step=[seen.remember],
-            reporters=[lines, seen.look],
+            reporters=[lines, seen.look, crash],
             note=lines.note,
             stop_requested=lambda: len(seen.records) == stop_after,
         )
@@ -107,3 +116,8 @@ def run(groups, settings, bad, *, log=None, checkpoints=None, resume=False, stop
 
 def events(log):
     return [document for line in log.read_text().splitlines() if "event" in (document := json.loads(line))]
+
+
+def records(log):
+    """Of steps, in the order in which they were done."""
+    return [document for line in log.read_text().splitlines() if "event" not in (document := json.loads(line))]

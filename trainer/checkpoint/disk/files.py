@@ -74,6 +74,17 @@ def write_text(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_text(path: Path, content: bytes) -> None:
+    """Give a small file other content, or leave it as it is: no reader ever finds half of either. OSError if the disk
+    refuses.
+    """
+    partial = path.with_name(f".{path.name}")
+    partial.unlink(missing_ok=True)
+    write_text(partial, content)
+    partial.replace(path)
+    flush_folder(path.parent)
+
+
 def flush_folder(folder: Path) -> None:
     """Force a folder's list of names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

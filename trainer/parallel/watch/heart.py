@@ -104,18 +104,17 @@ class Heart:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join(LEAVING_SECONDS)
         if self._state == "running":
             self._state = "done" if kind is None else f"ended by {kind.__name__}"
-        self._beat()
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(LEAVING_SECONDS)  # and no longer: the disk may be what hangs
 
     def _run(self) -> None:
-        while True:
+        self._beat()
+        while not self._closed.wait(self._config.beat_seconds):
             self._beat()
-            if self._closed.wait(self._config.beat_seconds):
-                return
+        self._beat()
 
     def _beat(self) -> None:
         if self._state == "running":  # afterwards the main thread is here, which is of no interest
