@@ -11,6 +11,7 @@ import torch
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
 from triptych.configs.trimodal import TrimodalRun
+from triptych.kernels.provenance import processor
 from triptych.launch.commands.training.attention import request_of
 from triptych.launch.errors import INTERRUPTED
 from triptych.launch.profile.command import Asked, sized
@@ -19,7 +20,7 @@ from triptych.launch.profile.measuring import Passes
 from triptych.launch.profile.predicted import predicted_bytes
 from triptych.launch.profile.sweep.folder import Outcome, ProfileFolder
 from triptych.launch.profile.sweep.pages import write_sweep
-from triptych.launch.profile.sweep.points import Point, axes_of, changed_options
+from triptych.launch.profile.sweep.points import Point, axes_of, changed_options, require_possible
 from triptych.launch.profile.sweep.processes import Ending, Stopped, run_point
 from triptych.launch.profile.sweep.reasons import told
 from triptych.launch.profile.sweep.search import Search, best
@@ -32,7 +33,7 @@ from triptych.trainer.parallel.refusal import require_layout
 
 NO_POINT = 1
 _GIB = 2**30
-_ASK_DEVICE = "import torch; print(torch.cuda.get_device_properties(0).total_memory)"
+_ASK_DEVICE = "import torch; found = torch.cuda.get_device_properties(0); print(found.total_memory, found.name)"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -62,7 +63,10 @@ def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Plac
     world_size = config.world_size or max(1, torch.cuda.device_count())
     given = asked.settings
     run, asked = _fixed_batch(asked, world_size)
-    axes = axes_of(run, world_size, _kernels(run), [parse_grid(text) for text in config.grids])
+    grids = [parse_grid(text) for text in config.grids]
+    axes = axes_of(run, world_size, _kernels(run), grids)
+    require_possible(run, axes, grids, world_size)
+    device, memory = _device(world_size)
     place = ProfileFolder(folder=asked.folder)
     question = {
         "run": asked.name,
@@ -71,12 +75,14 @@ def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Plac
         "data": asked.data,
         "steps": passes.num_steps,
         "warmup": passes.num_warmup,
+        "device": device,
     }
     place.require_same(question)
-    limit = _limit_bytes(config, world_size)
+    limit = memory if config.memory_gib is None else int(config.memory_gib * _GIB)
     code = asked.code or commit()
 
     with place.held(), stop_requests() as stop_requested:
+        place.begin(question)
 
         def profile_point(point: Point) -> Outcome:
             run_here = partial(
@@ -143,7 +149,7 @@ def _outcome(
     code: str,
 ) -> Outcome:
     """Of a point, from before or from new processes; kept as soon as it is known."""
-    before = place.read(point)
+    before = place.read(point, code)
     if before is not None:
         print(f"{told(point)}: {before.state} before", flush=True)
         return before
@@ -189,16 +195,17 @@ def _kernels(run: TrimodalRun) -> list[str]:
     return list(dict.fromkeys([attention.kernel, "auto", *names]))
 
 
-def _limit_bytes(config: SweepConfig, world_size: int) -> int:
-    """That a process may hold. A GPU is asked by a process that ends, so that nothing of it is taken here."""
-    if config.memory_gib is not None:
-        return int(config.memory_gib * _GIB)
+def _device(world_size: int) -> tuple[str, int]:
+    """What points are profiled on, and the bytes that a process of it may hold. A GPU is asked by a process that ends,
+    so that nothing of it is taken here.
+    """
     if not torch.cuda.is_available():
-        return machine_memory_bytes() // world_size
+        return f"CPU, {processor()}", machine_memory_bytes() // world_size
     told = subprocess.run([sys.executable, "-P", "-c", _ASK_DEVICE], capture_output=True, text=True, check=False)
-    if told.returncode:
-        raise ValueError("the GPU does not tell how much memory it has; give --memory-gib")
-    return int(told.stdout)
+    memory, _, name = told.stdout.strip().partition(" ")
+    if told.returncode or not memory.isdecimal():
+        raise ValueError("the GPU does not say what it is; see that `nvidia-smi` finds it")
+    return name, int(memory)
 
 
 def _facts(place: ProfileFolder, outcomes: Sequence[Outcome], code: str, world_size: int) -> dict[str, str]:

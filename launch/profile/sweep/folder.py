@@ -55,7 +55,7 @@ class ProfileFolder:
         return self.folder / "points" / point.name
 
     def require_same(self, asked: Mapping[str, Any]) -> None:
-        """ValueError if the folder holds a sweep of something else."""
+        """ValueError if the folder holds a sweep of something else, as far as that came."""
         if not self.asked.exists():
             return
         try:
@@ -68,12 +68,21 @@ class ProfileFolder:
                     f"{self.folder} holds a sweep with {name} {found.get(name)}, not {value}; choose another --out"
                 )
 
-    def read(self, point: Point) -> Outcome | None:
-        """How a point ended before; None if it did not, or failed for other reasons than memory: it is tried again."""
+    def begin(self, asked: Mapping[str, Any]) -> None:
+        """Write down what is asked before there is any point, for whoever comes after a sweep that was killed."""
+        if not self.asked.exists():
+            replace_file(self.asked, (json.dumps({"asked": dict(asked)}, indent=2) + "\n").encode())
+
+    def read(self, point: Point, commit: str) -> Outcome | None:
+        """How a point ended before; None if it did not, or with another commit, or failed for other reasons than
+        memory: it is tried again.
+        """
         path = self.place(point) / "outcome.json"
         try:
             outcome = from_mapping(Outcome, json.loads(path.read_text(encoding="utf-8")), origin=str(path))
         except (FileNotFoundError, ValueError):
+            return None
+        if (outcome.point, outcome.commit) != (point, commit):  # a folder has the last parts of the paths in its name
             return None
         return outcome if outcome.state in ("done", "out of memory") else None
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from triptych.configs.tree import parse_value, with_settings
 from triptych.configs.trimodal import TrimodalRun
 from triptych.launch.sweep.grid import Grid
-from triptych.trainer.parallel.refusal import is_legal
+from triptych.trainer.parallel.refusal import is_legal, require_layout
 
 MICRO_BATCH = "fit.micro_batch_per_dp_rank"
 RECOMPUTE = "fit.recompute"
@@ -18,6 +20,9 @@ KERNEL = "model.attention.kernel"
 TENSOR, PIPELINE = "fit.parallel.tensor", "fit.parallel.pipeline"
 VIRTUAL, SEQUENCE = "fit.parallel.virtual", "fit.parallel.sequence"
 LAYOUT = (TENSOR, PIPELINE, VIRTUAL, SEQUENCE)
+STAGE_LAYERS = "fit.parallel.stage_layers"
+"""Of a run that states its own: they are of one number of chunks, so every other is given none."""
+_NUMBERS = (TENSOR, PIPELINE, VIRTUAL, MICRO_BATCH)
 
 NAMES = {
     MICRO_BATCH: "micro-batch",
@@ -28,6 +33,7 @@ NAMES = {
     PIPELINE: "pipeline",
     VIRTUAL: "virtual",
     SEQUENCE: "sequence",
+    STAGE_LAYERS: "layers of stages",
 }
 
 
@@ -76,9 +82,17 @@ class Axes:
 
 def axes_of(run: TrimodalRun, world_size: int, kernels: Sequence[str], grids: Sequence[Grid]) -> Axes:
     """The run's own values and what else is worth a try; a grid takes the place of an axis, or adds one. kernels: that
-    attention can be computed by, the run's own first.
+    attention can be computed by, the run's own first. ValueError for a grid that is given twice, and for numbers that
+    are none.
     """
     given = {grid.path: [parse_value(text) for text in grid.texts] for grid in grids}
+    for path, times in Counter(grid.path for grid in grids).items():
+        if times > 1:
+            raise ValueError(f"--grid {path} is given {times} times; give it once")
+    for path in given.keys() & set(_NUMBERS):
+        for value in given[path]:
+            if type(value) is not int or value < 1:
+                raise ValueError(f"--grid {path}={value} is no whole number of 1 or more; give such numbers")
     own = run.fit.parallel
     tensors = given.pop(TENSOR, _divisors(world_size))
     pipelines = given.pop(PIPELINE, _divisors(world_size))
@@ -89,16 +103,48 @@ def axes_of(run: TrimodalRun, world_size: int, kernels: Sequence[str], grids: Se
         for values in itertools.product(tensors, pipelines, virtuals, sequences)
         if world_size % (values[0] * values[1]) == 0 and (values[0] > 1 or not values[3])
     ]
+    if own.stage_layers:
+        for layout in layouts:
+            is_own = (layout[PIPELINE], layout[VIRTUAL]) == (own.pipeline, own.virtual)
+            layout[STAGE_LAYERS] = list(own.stage_layers) if is_own else []
     rows = run.plan(world_size).batch
     ladder = {2**power for power in range(rows.bit_length()) if 2**power <= rows}
     return Axes(
         layouts=layouts,
         zero_stages=given.pop(ZERO, [0, 1, 2]),
-        kernels=given.pop(KERNEL, list(kernels)),
+        kernels=list(kernels)[: 1 if KERNEL in given else None],  # a grid's are among the others
         micro_batches=sorted(given.pop(MICRO_BATCH, {*ladder, run.fit.micro_batch_per_dp_rank})),
         recomputes=given.pop(RECOMPUTE, [run.fit.recompute, *({"none", "selective", "full"} - {run.fit.recompute})]),
         others=given,
     )
+
+
+def require_possible(run: TrimodalRun, axes: Axes, grids: Sequence[Grid], world_size: int) -> None:
+    """ValueError for a value of a grid that no point can have, with the reason of the first: a path that there is not,
+    a value that the setting does not take, a layout that cannot run.
+    """
+    points = [
+        Point(arm=arm, micro_batch=micro_batch, recompute=recompute)
+        for recompute, micro_batch in itertools.product(axes.recomputes, axes.micro_batches)
+        for arm in axes.arms()
+    ]
+    for grid in grids:
+        for text in grid.texts:
+            value = parse_value(text)
+            having = [point for point in points if point.values.get(grid.path) == value]
+            if all(point_run(run, point, world_size) is None for point in having):
+                why = _why_not(run, having[0], world_size) if having else f"{world_size} processes have no such layout"
+                raise ValueError(f"--grid {grid.path}={text} can be had by no point: {why}; change it")
+
+
+def _why_not(run: TrimodalRun, point: Point, world_size: int) -> str:
+    """Of a point that cannot run."""
+    try:
+        plan = with_settings(run, point.options).plan(world_size)
+        require_layout(plan)
+    except ValueError as error:
+        return str(error)
+    return f"a rank has {plan.rows_per_rank} rows, fewer than a micro-batch of {point.micro_batch}"
 
 
 def point_run(run: TrimodalRun, point: Point, world_size: int) -> TrimodalRun | None:
@@ -114,8 +160,19 @@ def point_run(run: TrimodalRun, point: Point, world_size: int) -> TrimodalRun | 
 
 
 def changed_options(run: TrimodalRun, point: Point) -> list[str]:
-    """`--set` of what a point has otherwise than the run."""
-    return [option for option in point.options if with_settings(run, [option]) != run]
+    """`--set` of what a point has otherwise than the run. Of settings that go together, as tensor and sequence
+    parallelism, none can be tried alone, so each is left out instead.
+    """
+    whole = with_settings(run, point.options)
+    return [option for option in point.options if _without(run, point, option) != whole]
+
+
+def _without(run: TrimodalRun, point: Point, option: str) -> TrimodalRun | None:
+    """The run at a point but for one option; None where the others do not go together without it."""
+    try:
+        return with_settings(run, [each for each in point.options if each != option])
+    except ValueError:
+        return None
 
 
 def own_point(run: TrimodalRun, arm: Mapping[str, Any]) -> Point:
@@ -133,4 +190,4 @@ def _divisors(number: int) -> list[int]:
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)

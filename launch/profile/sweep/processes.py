@@ -1,5 +1,6 @@
 """One point profiled in fresh processes, as torchrun would start them, and how it ended."""
 
+import os
 import re
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,10 +69,16 @@ def run_point(
     finally:
         codes = [process.poll() for process in processes]
         for process in processes:
-            process.kill()
-            process.wait()
+            _end(process)
     logs = [_tail(folder / f"rank{rank}.log") for rank in range(world_size)]
     return _ending(codes, logs, in_time, limit_seconds)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """With whatever it has started and left: it leads a group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _places(world_size: int) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from triptych.launch.profile.sweep.folder import Outcome
-from triptych.launch.profile.sweep.points import LAYOUT, NAMES, Point
+from triptych.launch.profile.sweep.points import LAYOUT, NAMES, STAGE_LAYERS, Point
 from triptych.launch.profile.sweep.search import AS_GOOD
 
 _GIB = 2**30
@@ -42,7 +42,7 @@ def told(point: Point) -> str:
     """A point in words."""
     layout = "x".join(str(point.arm[path]) for path in LAYOUT[:2])
     parts = [f"layout {layout} (tensor x pipeline)"]
-    others = [path for path in point.values if path not in LAYOUT]
+    others = [path for path in point.values if path not in LAYOUT and (path, point.values[path]) != (STAGE_LAYERS, [])]
     extra = [path for path in LAYOUT[2:] if point.arm[path] not in (1, False)]
     return ", ".join(parts + [f"{_name(path)} {point.values[path]}" for path in (*extra, *others)])
 
@@ -74,7 +74,7 @@ def _opposite(memory: str) -> str:
 def _differences(one: Point, other: Point) -> list[str]:
     """Names of what they differ in."""
     paths = [path for path in one.values if one.values[path] != other.values.get(path)]
-    return list(dict.fromkeys("layout" if path in LAYOUT else _name(path) for path in paths))
+    return list(dict.fromkeys("layout" if path in (*LAYOUT, STAGE_LAYERS) else _name(path) for path in paths))
 
 
 def _value(name: str, point: Point) -> Any:

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,12 +22,15 @@ from triptych.launch.profile.sweep.points import (
     MICRO_BATCH,
     PIPELINE,
     RECOMPUTE,
+    SEQUENCE,
+    STAGE_LAYERS,
     TENSOR,
     ZERO,
     axes_of,
     changed_options,
     own_point,
     point_run,
+    require_possible,
 )
 from triptych.launch.profile.sweep.processes import Ending, run_point
 from triptych.launch.profile.sweep.reasons import reasons
@@ -157,12 +161,64 @@ def test_a_grid_takes_the_place_of_an_axis_or_adds_one(run):
     found = axes(run, 1, f"{RECOMPUTE}=none", f"{MICRO_BATCH}=2,4", f"{KERNEL}=auto", "fit.loader.num_workers=0,1")
     assert (found.recomputes, found.micro_batches) == (["none"], [2, 4])
     assert {arm["fit.loader.num_workers"] for arm in found.arms()} == {0, 1}
+    assert {arm[KERNEL] for arm in found.arms()} == {"auto"}  # one value of a grid is no less asked for
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (f"{RECOMPUTE}=none,ful", "fit.recompute=ful can be had by no point"),
+        ("fit.recomptue=none", "did you mean recompute"),
+        (f"{MICRO_BATCH}=32", "a rank has 8 rows"),
+        (f"{TENSOR}=3", "2 processes have no such layout"),
+        (f"{TENSOR}=0", "no whole number of 1 or more"),
+        (f"{MICRO_BATCH}=two", "no whole number of 1 or more"),
+        (f"{PIPELINE}=2,3", "fit.parallel.pipeline=3 can be had by no point"),
+    ],
+)
+def test_a_grid_that_cannot_run_is_refused(run, grid, message):
+    grids = [parse_grid(grid)]
+    with pytest.raises(ValueError, match=message):
+        require_possible(run, axes_of(run, 2, ["auto"], grids), grids, 2)
+
+
+def test_a_grid_that_some_points_can_have_is_not_refused(run):
+    grids = [parse_grid(f"{SEQUENCE}=true,false"), parse_grid(f"{ZERO}=0,2"), parse_grid("fit.noise_scale=null")]
+    require_possible(run, axes_of(run, 2, ["auto"], grids), grids, 2)
+
+
+def test_a_run_with_layers_of_its_own_has_other_layouts_too(run):
+    staged = with_settings(run, ["fit.parallel.pipeline=2", f"{STAGE_LAYERS}=[2, 1]", "fit.engine.zero_stage=1"])
+    found = {arm[PIPELINE]: arm[STAGE_LAYERS] for arm in axes(staged, 2).arms()}
+    assert found == {1: [], 2: [2, 1]}
+    alone = next(arm for arm in axes(staged, 2, f"{ZERO}=1").arms() if arm[PIPELINE] == 1)
+    assert set(changed_options(staged, own_point(staged, alone))) == {f"{PIPELINE}=1", f"{STAGE_LAYERS}=[]"}
+    top = outcome(own_point(staged, alone), 10.0)
+    assert any(
+        line.startswith("layout ")
+        for line in reasons(
+            top,
+            [
+                top,
+                outcome(
+                    own_point(staged, next(arm for arm in axes(staged, 2, f"{ZERO}=1").arms() if arm[PIPELINE] == 2)),
+                    9.0,
+                ),
+            ],
+        )[2:]
+    )
 
 
 def test_options_to_paste_are_what_differs_from_the_run(run):
     arm = next(axes(run, 2, f"{TENSOR}=2", f"{ZERO}=1", f"{PIPELINE}=1").arms())
     assert changed_options(run, own_point(run, arm)) == [f"{TENSOR}=2"]
     assert point_run(run, with_size(run, arm, 32), 2) is None  # more rows at once than a rank has
+
+
+def test_options_to_paste_may_go_together_alone(run):
+    """Sequence parallelism is refused without tensor parallelism."""
+    arm = next(axes(run, 2, f"{TENSOR}=2", f"{ZERO}=1", f"{SEQUENCE}=true").arms())
+    assert changed_options(run, own_point(run, arm)) == [f"{TENSOR}=2", f"{SEQUENCE}=true"]
 
 
 SCRIPTS = {
@@ -182,6 +238,30 @@ def test_how_processes_end(state, tmp_path, monkeypatch):
     ending = run_point([], tmp_path / "point", world_size=2, limit_seconds=1.0 if state == "too long" else 30.0)
     assert ending.state == state
     assert state != "failed" or ending.reason == "no"
+
+
+def test_what_a_process_has_started_ends_with_it(tmp_path, monkeypatch):
+    left = tmp_path / "left"
+    script = tmp_path / "stand_in.py"
+    command = "import subprocess, sys; "
+    command += f"open({str(left)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid))"
+    script.write_text(f"#!{sys.executable}\n{command}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(processes.sys, "executable", str(script))
+    assert run_point([], tmp_path / "point", world_size=1, limit_seconds=30.0).state == "done"
+    deadline = time.monotonic() + 10
+    while is_running(int(left.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(int(left.read_text()))
+
+
+def is_running(pid):
+    """Nobody may have collected it yet."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def asked(folder):
@@ -240,6 +320,27 @@ def test_a_folder_of_another_sweep_is_refused(tmp_path, monkeypatch):
     sweep_run(asked(tmp_path), Passes(), config, Placement())
     with pytest.raises(ValueError, match="steps 20, not 5; choose another --out"):
         sweep_run(asked(tmp_path), Passes(num_steps=5), config, Placement())
+
+
+def test_a_folder_of_another_sweep_that_was_killed_is_refused(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_point", killed)
+    config = SweepConfig(grids=("fit.engine.zero_stage=1",), world_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        sweep_run(asked(tmp_path), Passes(), config, Placement())
+    with pytest.raises(ValueError, match="steps 20, not 5; choose another --out"):
+        sweep_run(asked(tmp_path), Passes(num_steps=5), config, Placement())
+
+
+def test_a_point_is_read_only_for_itself_and_its_commit(run, tmp_path):
+    place = ProfileFolder(folder=tmp_path)
+    first, second = (with_size(run, {ZERO: 1, path: 1}, 4) for path in ("data.a.weight", "data.b.weight"))
+    assert first.name == second.name
+    place.keep(replace(outcome(first, 10.0), commit="abc"))
+    assert place.read(first, "abc") is not None
+    assert place.read(second, "abc") is None and place.read(first, "abd") is None
 
 
 def test_one_sweep_at_a_time(tmp_path):
