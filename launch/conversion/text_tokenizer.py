@@ -40,7 +40,9 @@ def _from_ranks(source: Path) -> str:
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) > 1:
             merges += [tuple(_spelt(piece, letters) for piece in _pieces(token, rank, ranks))]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[pair for pair in merges if len(pair) == 2]))
+    pairs = [pair for pair in merges if len(pair) == 2]
+    # tiktoken looks a whole piece up before it joins bytes, and ranks may hold pieces that no merges make.
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=True))
     split = pre_tokenizers.Split(Regex(config.pattern), behavior="isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])

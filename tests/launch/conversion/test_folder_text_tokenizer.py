@@ -57,3 +57,16 @@ def test_codes_and_texts_are_the_same(request, tmp_path, kind):
         (codes,) = tokenizer.encode([text])
         assert found(text, add_special_tokens=False)["input_ids"] == codes.tolist(), text
         assert found.decode(codes) == text
+
+
+def test_a_piece_that_no_merges_make_is_one_code_as_tiktoken_has_it(tmp_path):
+    from transformers import AutoTokenizer
+
+    whole = {bytes([i]): i for i in range(256)} | {b"abc": 256}
+    tokenizer = TiktokenTokenizer(TiktokenConfig(pattern=PATTERN), whole)
+    tokenizer.save(tmp_path / "source")
+    (tmp_path / "folder").mkdir()
+    write_text_tokenizer(tmp_path / "source", tmp_path / "folder", longest=28)
+    found = AutoTokenizer.from_pretrained(tmp_path / "folder")
+    for text in ("abc", "xabc", "abc abc"):
+        assert found(text, add_special_tokens=False)["input_ids"] == tokenizer.encode([text])[0].tolist(), text
