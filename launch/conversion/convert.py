@@ -53,6 +53,7 @@ def convert(config: ConversionConfig, target: Path, say: Callable[[str], None]) 
         raise ValueError("--dtype bf16 is of --to hf: a native checkpoint has fp32 weights; leave it out")
     with process_groups(Placement()) as groups:
         source = open_source(config.source, groups)
+        _require_effect(config, source)
         for note in source.notes:
             say(f"an initialisation, not the same function: {note}")
         with atomic_folder(target) as partial:
@@ -67,6 +68,15 @@ def convert(config: ConversionConfig, target: Path, say: Callable[[str], None]) 
             if verified.differences:
                 raise Different("\n".join(verified.differences))
             return verified
+
+
+def _require_effect(config: ConversionConfig, source: Source) -> None:
+    named = [setting for setting in config.source.settings if setting.startswith("data.folder=")]
+    if named and source.origin == "hf" and config.target == "native":
+        raise ValueError(
+            f"--set {named[-1]} has no effect, the run's data.folder is where the tokenizers go; leave it out, "
+            "and set it where the run is trained"
+        )
 
 
 def _verify(config: ConversionConfig, source: Source, written: Path, groups: Groups) -> Verified:
@@ -87,11 +97,11 @@ def _verify(config: ConversionConfig, source: Source, written: Path, groups: Gro
 
 
 def _model_of_source(config: ConversionConfig, source: Source, weights: Weights, groups: Groups) -> Denoise:
-    """By other code than the result's, where there is such: native against plain torch."""
-    if source.origin == "native":
+    """By other code than the result's, where there is such: native against plain torch. `weights` are those that the
+    result should have, so rounded ones are not compared with what they were.
+    """
+    if source.origin == "native" or config.target == "hf":
         return native_model(source.run, weights, groups)
     if source.origin == "hf":
         return hugging_face_model(config.source.folder)
-    if config.target == "hf":
-        return native_model(source.run, weights, groups)
     return plain_model(model_config(source.run, "fp32", None), weights)

@@ -13,7 +13,7 @@ from triptych.configs.token_data import tokenizer_folder
 from triptych.configs.tree import from_mapping, with_settings
 from triptych.configs.trimodal import TrimodalRun
 from triptych.data_pipelines.vocabulary import MODALITIES
-from triptych.launch.conversion.layout import RUN, TOKENIZERS, folder_kind
+from triptych.launch.conversion.layout import RUN, TOKENIZERS, folder_kind, trained_tokens
 from triptych.launch.run_directory import RunDirectory
 from triptych.models.sharding import sharding_of
 from triptych.models.trimodal.model import TrimodalTransformer
@@ -109,17 +109,15 @@ def wanted_parameters(run: TrimodalRun, groups: Groups) -> Wanted:
 
 def _native(config: SourceConfig) -> Source:
     """A run's directory, of which the newest sound checkpoint is taken, or one of its checkpoints."""
-    part = part_of_weights(config.weights)
     if (config.folder / STATE).is_file():
         checkpoint = config.folder
         directory = RunDirectory(folder=checkpoint.resolve().parent.parent)
-        part = config.weights if config.weights in read_document(checkpoint).index else part
     else:
         directory = RunDirectory(folder=config.folder)
         checkpoint = directory.newest_checkpoint("weights")
-        part = config.weights if config.weights in read_document(checkpoint).index else part
     run = _run_of(config) if config.run is not None else with_settings(directory.read(), config.settings)
     document = read_document(checkpoint)
+    part = config.weights if config.weights in document.index else part_of_weights(config.weights)
     if part not in document.index:
         require_weights(config.weights, document.index, checkpoint)
     return Source(
@@ -155,7 +153,13 @@ def _hugging_face(config: SourceConfig) -> Source:
             line = " ".join(str(error).split())
             raise ValueError(f"{path} is damaged ({line}); name the run with --run") from None
         run = with_settings(from_mapping(TrimodalRun, document, origin=str(path)), config.settings)
-    return Source(origin="hf", run=run, weights=_FolderWeights(config.folder), tokenizers=config.folder / TOKENIZERS)
+    return Source(
+        origin="hf",
+        run=run,
+        weights=_FolderWeights(config.folder),
+        tokenizers=config.folder / TOKENIZERS,
+        tokens=trained_tokens(config.folder),
+    )
 
 
 def _foreign(config: SourceConfig, origin: Origin, groups: Groups) -> Source:

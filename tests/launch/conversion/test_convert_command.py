@@ -81,6 +81,13 @@ def test_half_precision_is_verified_against_rounded_weights(command, trained, tm
     assert command("convert", trained, tmp_path / "hf", "--to", "hf", "--dtype", "bf16", "--verify").code == 0
 
 
+def test_a_folder_is_halved_and_verified_against_rounded_weights(command, folder, tmp_path):
+    assert command("convert", folder, tmp_path / "half", "--to", "hf", "--dtype", "bf16", "--verify").code == 0
+    configs = [json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "half")]
+    assert [config["dtype"] for config in configs] == ["float32", "bfloat16"]
+    assert configs[0]["trained_tokens"] == configs[1]["trained_tokens"] > 0
+
+
 def test_the_code_that_travels_names_nothing_of_ours(folder):
     text = "".join(path.read_text() for path in folder.glob("*.py"))
     assert "from .configuration_triptych import" in text
@@ -117,6 +124,11 @@ def test_code_of_others_is_not_run(folder, tmp_path, assert_refused):
         "--verify",
         says=("noise_triptych.py", "not run"),
     )
+
+
+def test_a_data_folder_that_would_be_passed_over_is_refused(folder, tmp_path, assert_refused):
+    arguments = ("--to", "native", "--set", "data.folder=elsewhere")
+    assert_refused("convert", folder, tmp_path / "run", *arguments, says=("data.folder", "leave it out"))
 
 
 @pytest.mark.parametrize(
