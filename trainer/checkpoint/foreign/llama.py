@@ -7,7 +7,8 @@ and keys, learned positions) keep their initial values.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from triptych.trainer.checkpoint.foreign.llama_config import LlamaShape
 from triptych.trainer.checkpoint.foreign.weights import Shapes, Wanted
 
 _INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -77,15 +79,23 @@ _LLAMA = _Names(
 )
 
 
+_NO_WEIGHTS = ("rotary_emb.inv_freq",)
+"""What older folders keep of a layer that follows from the config."""
+
+
 class SafetensorsFolder:
-    """Tensors of a Hugging Face folder by name, whole or in shards. ValueError, naming the file, if one is missing."""
+    """Tensors of a Hugging Face folder by name, whole or in shards. ValueError, naming the file, if one is missing or
+    damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         if (folder / _INDEX).is_file():
-            self._files: Mapping[str, str] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+            self._files: Mapping[str, str] = _weight_map(folder / _INDEX)
         else:
-            names = sorted(path.name for path in folder.glob("*.safetensors"))
+            # Other files beside the usual one are somebody else's: an optimizer's, an adapter's, a second format's.
+            is_whole = (folder / _WHOLE).is_file()
+            names = [_WHOLE] if is_whole else sorted(path.name for path in folder.glob("*.safetensors"))
             if not names:
                 raise ValueError(f"{folder} has no *.safetensors; save the model with safe_serialization")
             self._files = {key: name for name in names for key in self._open(name).keys()}  # noqa: SIM118 - no mapping
@@ -97,11 +107,21 @@ class SafetensorsFolder:
         return list(self._files)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._open(self._files[name]).get_slice(name).get_shape())
+        with self._naming(name):
+            return tuple(self._open(self._files[name]).get_slice(name).get_shape())
 
     def read(self, name: str) -> Tensor:
         """On the CPU, in the file's dtype; the mapped file itself."""
-        return self._open(self._files[name]).get_tensor(name)
+        with self._naming(name):
+            return self._open(self._files[name]).get_tensor(name)
+
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except SafetensorError as error:
+            path = self._folder / Path(self._files[name]).name
+            raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); copy it again") from None
 
     def _open(self, file: str) -> Any:
         path = self._folder / Path(file).name
@@ -111,6 +131,26 @@ class SafetensorsFolder:
             raise ValueError(f"{path} is missing; copy the whole folder") from None
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); copy it again") from None
+
+
+def _weight_map(path: Path) -> Mapping[str, str]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        line = " ".join(repr(error).split())
+        raise ValueError(f"{path} is damaged ({line}); copy it again") from None
+
+
+def _layer_shapes(names: _Names, model: TrimodalConfig, *, has_norms: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Of a layer's tensors, in the run's sizes."""
+    hidden, ffn, keys = model.hidden_size, model.ffn_hidden_size, model.num_query_groups * model.head_dim
+    yield from ((name, (hidden, hidden)) for name in (names.query, names.projection))
+    yield from ((name, (keys, hidden)) for name in (names.key, names.value))
+    yield from ((name, (ffn, hidden)) for name in (names.gate, names.up))
+    yield names.down, (hidden, ffn)
+    yield from ((name, (hidden,)) for name in (names.input_norm, names.mlp_norm))
+    if has_norms:
+        yield from ((name, (model.head_dim,)) for name in (names.query_norm, names.key_norm))
 
 
 class LlamaWeights:
@@ -129,11 +169,35 @@ class LlamaWeights:
         self._shape = LlamaShape.read(folder)
         self.notes = self._shape.compare(folder, model, num_rows=self._folder.shape(self._names.embedding)[0])
         has_norms = self._names.query_norm.format(0) in self._folder
+        self._require_tensors(folder, model, has_norms=has_norms)
         if has_norms and model.attention.qk_norm == "none":
             raise ValueError(f"{folder} has norms of queries and keys; set model.attention.qk_norm=rms")
         if not has_norms and model.attention.qk_norm == "rms":
             self.notes.append("it has no norms of queries and keys (model.attention.qk_norm=none would agree)")
         self._model, self._wanted, self._initial = model, wanted, initial
+
+    def _require_tensors(self, folder: Path, model: TrimodalConfig, *, has_norms: bool) -> None:
+        """Every tensor of the layers is there, in the run's shape, and no other: a bias or a second norm that was left
+        out would make another function of them.
+        """
+        wanted = {self._names.final_norm: (model.hidden_size,)}
+        for layer in range(model.num_layers):
+            wanted |= {
+                name.format(layer): shape for name, shape in _layer_shapes(self._names, model, has_norms=has_norms)
+            }
+        for name, shape in wanted.items():
+            if name not in self._folder:
+                raise ValueError(f"{folder} has no {name}; copy the whole folder, or use another source")
+            if self._folder.shape(name) != shape:
+                raise ValueError(
+                    f"{folder}: {name} is {self._folder.shape(name)}, the run's model has {shape}; use a run of the "
+                    "source's shapes, or another source"
+                )
+        layers = self._names.query.partition("{}")[0]
+        for name in self._folder.names():
+            is_of_layers = name.startswith(layers) and not name.endswith(_NO_WEIGHTS)
+            if name not in wanted and (is_of_layers or name.endswith(".bias")):
+                raise ValueError(f"{folder} has {name}, for which the model has no place; use another source")
 
     @property
     def shapes(self) -> Shapes:

@@ -25,11 +25,10 @@ class LlamaShape:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """ValueError, naming the field, for a function that our model cannot be: biases, ALiBi, scaled positions."""
-        try:
-            config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder / 'config.json'} cannot be read ({error}); copy the whole folder") from None
+        """ValueError, naming the field, for a function that our model cannot be (biases, ALiBi, scaled positions), for
+        weights that are not plain numbers, and for a size that is missing.
+        """
+        config = _read_config(folder / "config.json")
         is_llada = "d_model" in config
         refused = _LLADA_REFUSED if is_llada else _LLAMA_REFUSED
         for name, allowed in refused.items():
@@ -49,11 +48,11 @@ class LlamaShape:
             num_attention_heads=heads,
             num_query_groups=groups,
             ffn_hidden_size=config["mlp_hidden_size" if is_llada else "intermediate_size"],
-            norm_epsilon=config.get("rms_norm_eps", 1e-5),
+            norm_epsilon=config.get("rms_norm_eps", 1e-5 if is_llada else 1e-6),
             rope_base=config.get("rope_theta", rope.get("rope_theta", 10_000.0)),
             is_causal=not is_llada,
             mask_token=config.get("mask_token_id"),
-            end_token=end[0] if isinstance(end, list) else end,
+            end_token=next(iter(end), None) if isinstance(end, list) else end,
         )
 
     def compare(self, folder: Path, model: TrimodalConfig, num_rows: int) -> list[str]:
@@ -95,6 +94,21 @@ class LlamaShape:
         return notes
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); copy the whole folder") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no mapping; copy the whole folder")
+    for name in _LLADA_SIZES if "d_model" in config else _LLAMA_SIZES:
+        if not isinstance(config.get(name), int):
+            raise ValueError(f"{path} says {config.get(name)!r} of {name}, a number belongs there; add it")
+    return config
+
+
+_LLADA_SIZES = ("d_model", "n_layers", "n_heads", "mlp_hidden_size")
+_LLAMA_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _OFF = (False, None, 0)
 _LLADA_REFUSED: dict[str, tuple[Any, ...]] = {
     "block_type": ("llama",),
@@ -107,10 +121,12 @@ _LLADA_REFUSED: dict[str, tuple[Any, ...]] = {
     "attention_layer_norm": _OFF,
     "input_emb_norm": _OFF,
     "scale_logits": _OFF,
+    "quantization_config": (None,),
 }
 _LLAMA_REFUSED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "attention_bias": _OFF,
     "mlp_bias": _OFF,
     "rope_scaling": (None,),
+    "quantization_config": (None,),
 }

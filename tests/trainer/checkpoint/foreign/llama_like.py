@@ -104,8 +104,8 @@ _LLAMA |= {"out": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_pro
 _LLAMA |= {"norm1": "input_layernorm", "norm2": "post_attention_layernorm"}
 
 
-def save(folder, w, family, **changes):
-    """A folder of either family."""
+def save(folder, w, family, more=None, left_out=(), **changes):
+    """A folder of either family. more: tensors besides, by their own names. changes: of config.json."""
     names, config, stem = (
         (_LLADA, LLADA_CONFIG, "model.transformer.blocks")
         if family == "llada"
@@ -119,6 +119,7 @@ def save(folder, w, family, **changes):
     tensors = {f"{stem}.{i}.{names[name]}.weight": w[f"{i} {name}"] for i in range(LAYERS) for name in names}
     tensors |= {f"model.{ends[0]}.weight": w["wte"], f"model.{ends[1]}.weight": w["norm"]}
     tensors[f"model.{ends[2]}.weight" if ends[2] else "lm_head.weight"] = w["head"]
+    tensors = {name: tensor for name, tensor in {**tensors, **(more or {})}.items() if name not in left_out}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
     first = dict(list(tensors.items())[:7])

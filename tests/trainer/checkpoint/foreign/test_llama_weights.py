@@ -5,6 +5,7 @@ from dataclasses import replace
 import llama_like
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from triptych.configs.trimodal import trimodal_demo
 from triptych.data_pipelines.vocabulary import Vocabulary
@@ -12,6 +13,7 @@ from triptych.launch.conversion.sources import SourceConfig, open_source
 from triptych.models.attention.config import AttentionConfig
 from triptych.models.diffusion.inputs import DiffusionInputs
 from triptych.models.trimodal.config import InitConfig, TrimodalConfig
+from triptych.trainer.checkpoint.foreign.llama import SafetensorsFolder
 from triptych.trainer.checkpoint.foreign.weights import require_shapes
 from triptych.trainer.parallel.groups import process_groups
 from triptych.trainer.parallel.placement import Placement
@@ -108,6 +110,53 @@ def test_what_does_not_fit_is_named(opened, tmp_path, changes, model, says):
     with pytest.raises(ValueError, match=says) as raised:
         opened(folder, model)
     assert "\n" not in str(raised.value) and "; " in str(raised.value)
+
+
+BIAS = "model.layers.1.self_attn.q_proj.bias"
+NORM = "model.layers.1.input_layernorm.weight"
+
+
+def wide_heads():
+    return {f"model.layers.{i}.self_attn.q_proj.weight": torch.randn(64, 32) for i in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"more": {BIAS: torch.ones(32)}}, f"has {BIAS}, for which"),  # Qwen2 and Dream do not say so in their configs
+        ({"left_out": (NORM,)}, f"has no {NORM}"),
+        ({"more": wide_heads(), "head_dim": 16}, r"q_proj.weight is \(64, 32\), the run's model has \(32, 32\)"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"hidden_size": None}, "hidden_size"),
+    ],
+)
+def test_what_would_be_another_function_is_refused(opened, tmp_path, changes, says):
+    folder = llama_like.save(tmp_path / "source", llama_like.weights(), "llama", **changes)
+    with pytest.raises(ValueError, match=says) as raised:
+        opened(folder)
+    assert "\n" not in str(raised.value) and "; " in str(raised.value)
+
+
+def test_what_follows_from_the_config_may_lie_beside_the_weights(opened, tmp_path):
+    more = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    assert opened(llama_like.save(tmp_path / "source", llama_like.weights(), "llama", more=more)).weights
+
+
+@pytest.mark.parametrize(
+    "index", ["{", "{}", '{"weight_map": 3}', '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}']
+)
+def test_a_damaged_index_names_the_file(tmp_path, index):
+    folder = llama_like.save(tmp_path / "source", llama_like.weights(), "llama")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"source/model.*is damaged .*; copy it again"):
+        SafetensorsFolder(folder).shape("a")
+
+
+def test_files_beside_the_usual_one_are_not_read(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    save_file({"a": torch.ones(2), "b": torch.ones(2)}, tmp_path / "optimizer.safetensors")
+    folder = SafetensorsFolder(tmp_path)
+    assert folder.names() == ["a"] and folder.read("a").equal(torch.zeros(2))
 
 
 def test_a_difference_of_shapes_names_the_parameter(groups):
