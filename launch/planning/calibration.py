@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from triptych.data_pipelines.vocabulary import MODALITIES
-from triptych.launch.planning.hardware.devices import DRIVER_NAMES, Device
+from triptych.launch.planning.hardware.devices import DEVICES, DRIVER_NAMES, Device
 from triptych.launch.planning.least_squares import fit_factors
 from triptych.launch.planning.model.assumptions import Assumptions
 from triptych.launch.planning.model.step import StepTime, step_time
@@ -59,9 +60,22 @@ class Calibration:
     after: Mapping[str, float]
 
 
-def calibrated(paths: Sequence[Path], device: Device, assumptions: Assumptions) -> Calibration:
-    """Fit FACTORS to profiles. ValueError for a file that is none, or one of another device."""
-    seen = [observation(read_record(path), path.name, device) for path in paths]
+def calibrated(
+    paths: Sequence[Path], device: Device, assumptions: Assumptions, precision: Literal["fp32", "bf16"]
+) -> Calibration:
+    """Fit FACTORS to profiles. ValueError for a file that is none, or one of another device or precision: what share
+    of their peak matrix units reach says nothing of what runs without them.
+    """
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    seen = [observation(read_record(path), name, device) for path, name in zip(paths, names, strict=True)]
+    for one in seen:
+        if one.work.precision != precision:
+            raise ValueError(
+                f"{one.name} was measured in {one.work.precision}, and the run is in {precision}; profile it with "
+                f"--set fit.engine.precision={precision}"
+            )
     start = {name: max(getattr(assumptions, name), 1e-6) for name in FACTORS}
 
     def residuals(factors: Mapping[str, float]) -> list[float]:
@@ -83,9 +97,10 @@ def observation(record: ProfileRecord, name: str, device: Device) -> Observation
     its driver has, in its file; a CPU's is CPU.
     """
     if DRIVER_NAMES.get(record.device, record.device) != device.name:
-        raise ValueError(
-            f"{name} was measured on {record.device}, and --gpu is {device.name}; profile the run there, or plan for it"
-        )
+        mend = "profile the run there, or plan for it"
+        if device.name not in DEVICES:
+            mend = f"profile the run there, or say `name: {record.device}` in its file if they are the same"
+        raise ValueError(f"{name} was measured on {record.device}, and --gpu is {device.name}; {mend}")
     work = workload_of(record.tree, record.num_devices)
     rows = {
         modality: (record.projected_rows.get(modality, 0.0), record.masked_rows.get(modality, 0.0))
@@ -95,7 +110,8 @@ def observation(record: ProfileRecord, name: str, device: Device) -> Observation
         _counted(head, *rows[modality], record.positions)
         for head, modality in zip(work.shape.heads, MODALITIES, strict=True)
     )
-    batch = replace(work, batch=record.batch)
+    micro_batch = min(record.micro_batch, max(1, record.batch // work.layout.data))
+    batch = replace(work, batch=record.batch, micro_batch=micro_batch)
     counted = with_counts(
         batch,
         tokens_share=record.tokens / record.positions,
@@ -103,6 +119,8 @@ def observation(record: ProfileRecord, name: str, device: Device) -> Observation
         heads=heads,
     )
     parts = record.part_seconds
+    if record.num_devices > 1 and "communication" not in parts:
+        parts = {}  # without a trace messages are in the parts
     computing = sum(parts.get(part, 0.0) for part in _COMPUTING)
     return Observation(
         name=name,

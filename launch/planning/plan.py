@@ -1,5 +1,6 @@
 """A plan: what a run needs, and what it costs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def make_plan(
     if network is not None:
         device = with_network(device, network)
     assumptions = default_assumptions(device)
-    calibration = calibrated(profiles, device, assumptions) if profiles else None
+    calibration = calibrated(profiles, device, assumptions, run.fit.engine.precision) if profiles else None
     if calibration is not None:
         assumptions = calibration.assumptions
     ranked = ranking(run, num_devices, device, assumptions)
@@ -131,7 +132,12 @@ def _totals(
 
 
 def as_document(plan: RunPlan) -> dict[str, Any]:
-    """Ready for JSON: numbers in seconds, bytes and tokens."""
+    """Ready for JSON: numbers in seconds, bytes and tokens. None for what is infinite, of a job that fails before it
+    gets anywhere.
+    """
+    totals = {
+        name: value if value is None or math.isfinite(value) else None for name, value in asdict(plan.totals).items()
+    }
     return {
         "run": plan.run.name,
         "device": asdict(plan.device),
@@ -143,7 +149,7 @@ def as_document(plan: RunPlan) -> dict[str, Any]:
         "too_large": None if plan.ranking.too_large is None else _candidate(plan.ranking.too_large),
         "num_legal": plan.ranking.num_legal,
         "num_fitting": plan.ranking.num_fitting,
-        "totals": asdict(plan.totals),
+        "totals": totals,
         "reliability": asdict(plan.reliability),
         "failures": asdict(plan.failures),
         "calibration": None if plan.calibration is None else _calibration(plan.calibration),

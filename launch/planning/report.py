@@ -1,5 +1,7 @@
 """A plan on the terminal."""
 
+import math
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -114,10 +116,10 @@ def _totals(plan: RunPlan) -> Table:
     table = Table(title="the run", show_header=False)
     table.add_row("tokens", f"{totals.tokens:,}")
     table.add_row("tokens/s", f"{plan.chosen.time.tokens_per_second:,.0f}")
-    table.add_row("days", f"{totals.days:,.2f}, with failures {totals.days_with_failures:,.2f}")
-    table.add_row("GPU-hours", f"{totals.gpu_hours:,.0f}, with failures {totals.gpu_hours_with_failures:,.0f}")
+    table.add_row("days", f"{totals.days:,.2f}, with failures {_number(totals.days_with_failures, 2)}")
+    table.add_row("GPU-hours", f"{totals.gpu_hours:,.0f}, with failures {_number(totals.gpu_hours_with_failures, 0)}")
     if totals.price is not None:
-        table.add_row("cost", f"{totals.price:,.{2 if totals.price < _SMALL_PRICE else 0}f}")
+        table.add_row("cost", _number(totals.price, 2 if totals.price < _SMALL_PRICE else 0))
     table.add_row("from storage", f"{totals.data_bytes_per_second / 1e6:,.2f} MB/s of codes")
     table.add_section()
     table.add_row(
@@ -130,7 +132,7 @@ def _totals(plan: RunPlan) -> Table:
     )
     table.add_row(
         "save every",
-        f"{safe.interval_seconds / 60:,.1f} min (Daly; Young {safe.young_seconds / 60:,.1f}), "
+        f"{safe.interval_seconds / 60:,.1f} min (Daly; Young {safe.young_seconds / 60:,.1f})\n"
         f"--set fit.checkpoint.every_tokens={totals.interval_tokens:.0f}",
     )
     table.add_row(
@@ -150,6 +152,10 @@ def _calibration(plan: RunPlan) -> Table:
     for name, before in plan.calibration.before.items():
         table.add_row(f"predicted / measured, {name}", f"{before:.2f}", f"{plan.calibration.after[name]:.2f}")
     return table
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}" if math.isfinite(value) else "it is never done"
 
 
 def _text(value: object) -> str:

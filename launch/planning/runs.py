@@ -17,6 +17,7 @@ from triptych.launch.planning.model.workload import Head, Layout, Rows, Shape, W
 from triptych.models.trimodal.config import TrimodalConfig
 from triptych.trainer.parallel.plan import Plan
 from triptych.trainer.parallel.stages import layers_per_chunk
+from triptych.trainer.scaling.scaling import scaling_of
 
 MASKED = 0.5  # mean share of what may be masked, of a linear schedule
 _SPREAD = 12**-0.5  # of the share that one document has masked
@@ -27,7 +28,7 @@ def workload_of(run: TrimodalRun, world_size: int) -> Workload:
 
     Documents of text are taken to fill the sequence length, conditions their region: an upper bound of attention.
     """
-    plan = run.plan(world_size)
+    plan, batch = run.plan(world_size), step_batch(run, world_size)
     zero, precision = plan.zero_stage, plan.precision
     # bf16 under ZeRO-1 is another class of DeepSpeed's, which reduces its flat buffers whole.
     whole = zero == 0 or (zero, precision) == (1, "bf16")
@@ -35,14 +36,23 @@ def workload_of(run: TrimodalRun, world_size: int) -> Workload:
         shape=shape_of(run),
         rows=_rows(run),
         layout=_layout(run, plan),
-        batch=plan.batch,
-        micro_batch=min(plan.micro_batch, plan.rows_per_rank),
+        batch=batch,
+        micro_batch=min(plan.micro_batch, max(1, batch // plan.data_ranks)),
         recompute=run.fit.recompute,
         precision=precision,
         reduction="all_reduce" if whole else "reduce_scatter",
         each_micro_batch=zero == 2,
         overlapped=zero == 2,
     )
+
+
+def step_batch(run: TrimodalRun, world_size: int) -> int:
+    """Sequences of a step on so many processes, half of the run's tokens in: of a schedule a typical one, of an
+    automatic batch the one that it begins with.
+    """
+    layout = run.fit.parallel
+    sizes = scaling_of(run.fit, run.facts, layout, world_size // layout.model_ranks).sizes
+    return sizes.at(run.fit.total_tokens // 2, None)
 
 
 def shape_of(run: TrimodalRun) -> Shape:

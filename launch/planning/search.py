@@ -11,7 +11,7 @@ from triptych.launch.planning.model.assumptions import Assumptions
 from triptych.launch.planning.model.memory import GIB, RankMemory, rank_memory
 from triptych.launch.planning.model.step import StepTime, step_time
 from triptych.launch.planning.model.workload import Workload
-from triptych.launch.planning.runs import workload_of
+from triptych.launch.planning.runs import step_batch, workload_of
 from triptych.trainer.parallel.layout import ParallelLayout
 from triptych.trainer.parallel.refusal import is_legal
 
@@ -21,22 +21,27 @@ _MAX_CHUNKS_PER_STAGE = 8
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Candidate:
-    """A legal layout of the run, and what the model says."""
+    """A legal layout of the run, and what the model says. states_layers: whether the run that was asked about states
+    the layers of its stages, which are of no other layout.
+    """
 
     run: TrimodalRun
     work: Workload
     time: StepTime
     memory: RankMemory
+    states_layers: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """By their paths after `--set`."""
         fit = self.run.fit
+        layers = {"fit.parallel.stage_layers": list(fit.parallel.stage_layers)} if self.states_layers else {}
         return {
             "fit.parallel.tensor": fit.parallel.tensor,
             "fit.parallel.sequence": fit.parallel.sequence,
             "fit.parallel.pipeline": fit.parallel.pipeline,
             "fit.parallel.virtual": fit.parallel.virtual,
+            **layers,
             "fit.engine.zero_stage": fit.engine.zero_stage,
             "fit.recompute": fit.recompute,
             "fit.micro_batch_per_dp_rank": fit.micro_batch_per_dp_rank,
@@ -58,9 +63,14 @@ class Ranking:
 
 
 def ranking(run: TrimodalRun, num_devices: int, device: Device, assumptions: Assumptions, *, most: int = 6) -> Ranking:
-    """Every layout that `trainer.parallel.refusal` lets pass, judged. ValueError if there is none."""
-    candidates = [judge(each, num_devices, device, assumptions) for each in legal_runs(run, num_devices, device)]
-    given = judge(run, num_devices, device, assumptions) if is_legal(run.plan(num_devices)) else None
+    """The layouts of `legal_runs`, and the run's own, judged. ValueError if there is none."""
+    states_layers = bool(run.fit.parallel.stage_layers)
+
+    def judged(each: TrimodalRun) -> Candidate:
+        return judge(each, num_devices, device, assumptions, states_layers=states_layers)
+
+    candidates = [judged(each) for each in legal_runs(run, num_devices, device)]
+    given = judged(run) if is_legal(run.plan(num_devices)) else None
     if not candidates and given is None:
         raise ValueError(
             f"no layout of {run.name} is legal on {num_devices} devices with its batch of "
@@ -74,7 +84,7 @@ def ranking(run: TrimodalRun, num_devices: int, device: Device, assumptions: Ass
         layout = each.work.layout
         fastest.setdefault((layout.tensor, layout.pipeline, layout.data), each)
     larger = sorted((each for each in candidates if not each.memory.fits), key=_order)
-    too_large = larger[0] if larger and (not fitting or larger[0].time.seconds < fitting[0].time.seconds) else None
+    too_large = larger[0] if larger and (not fitting or _order(larger[0])[0] < _order(fitting[0])[0]) else None
     return Ranking(
         given=given,
         best=tuple(fastest.values())[:most],
@@ -84,25 +94,30 @@ def ranking(run: TrimodalRun, num_devices: int, device: Device, assumptions: Ass
     )
 
 
-def judge(run: TrimodalRun, num_devices: int, device: Device, assumptions: Assumptions) -> Candidate:
+def judge(
+    run: TrimodalRun, num_devices: int, device: Device, assumptions: Assumptions, *, states_layers: bool
+) -> Candidate:
     """The run as it is set. Its layout must be legal."""
     work = workload_of(run, num_devices)
     time, memory = step_time(work, device, assumptions), rank_memory(work, device, assumptions)
-    return Candidate(run=run, work=work, time=time, memory=memory)
+    return Candidate(run=run, work=work, time=time, memory=memory, states_layers=states_layers)
 
 
 def legal_runs(run: TrimodalRun, num_devices: int, device: Device) -> Iterator[TrimodalRun]:
-    """The run under every legal layout. Tensor parallelism stays within a node."""
+    """The run under the legal layouts that are looked at: tensor parallelism within a node, split along the sequence
+    where rows divide; chunks that divide a stage's layers; micro-batches in powers of two; no recomputation, or all.
+    """
     model, fit = run.model, run.fit
     stages = [0] if fit.noise_scale is None and fit.engine.precision == "fp32" else []
     stages += [1] if fit.noise_scale is not None else [1, 2]
     for tensor in _divisors(num_devices, device.per_node):
         for pipeline in _divisors(num_devices // tensor, model.num_layers):
             for virtual in _chunks(model.num_layers, pipeline):
-                layout = ParallelLayout(tensor=tensor, pipeline=pipeline, virtual=virtual, sequence=tensor > 1)
+                sequence = tensor > 1 and run.row_length % tensor == 0
+                layout = ParallelLayout(tensor=tensor, pipeline=pipeline, virtual=virtual, sequence=sequence)
                 data = num_devices // layout.model_ranks
-                # Smaller micro-batches than one copy of the model gets rows, in powers of two.
-                rows = max(1, run.plan(num_devices).batch // data)
+                single = replace(run, fit=replace(fit, parallel=layout, micro_batch_per_dp_rank=1))
+                rows = max(1, step_batch(single, num_devices) // data)  # that one copy of the model gets
                 sizes = [2**power for power in range(rows.bit_length()) if 2**power <= rows]
                 for zero, recompute, micro in itertools.product(stages, _RECOMPUTE, sizes):
                     engine: Any = replace(fit.engine, zero_stage=zero)

@@ -1,6 +1,7 @@
 """Devices by name, with their makers' figures; others from a YAML file."""
 
 import difflib
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -8,13 +9,12 @@ from typing import Any, Literal
 import yaml
 
 Architecture = Literal["ampere", "hopper", "blackwell", "other"]
-_GIB, _GB, _TB = 2**30, 10**9, 10**12
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Device:
     """One accelerator. peak_tflops: dense bf16 with fp32 accumulation; peak_fp8_tflops: the same of fp8, 0 where there
-    is none. memory_gib: of the part, before driver and context take theirs. memory_gb_per_second: of its own memory.
+    is none. memory_gib: as CUDA states it, before contexts take theirs. memory_gb_per_second: of its own memory.
     link_gb_per_second: to all others of its node together, in one direction. network_gb_per_second: to other nodes, in
     one direction, its share of the node's adapters. source: where the figures are from, in words.
 
@@ -35,8 +35,10 @@ class Device:
     def __post_init__(self) -> None:
         figures = ("peak_tflops", "memory_gib", "memory_gb_per_second", "link_gb_per_second", "network_gb_per_second")
         for name in (*figures, "per_node"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} of device {self.name} is {getattr(self, name)}; give a number above 0")
+        if self.per_node != int(self.per_node):
+            raise ValueError(f"per_node of device {self.name} is {self.per_node}; give a whole number")
 
     @property
     def peak(self) -> float:
@@ -53,7 +55,7 @@ DEVICES: dict[str, Device] = {
             name="a100-40gb",
             architecture="ampere",
             peak_tflops=312.0,
-            memory_gib=40 * _GB / _GIB,
+            memory_gib=39.4,
             memory_gb_per_second=1555,
             link_gb_per_second=300,
             network_gb_per_second=25,
@@ -65,7 +67,7 @@ DEVICES: dict[str, Device] = {
             name="a100-80gb",
             architecture="ampere",
             peak_tflops=312.0,
-            memory_gib=80 * _GB / _GIB,
+            memory_gib=79.1,
             memory_gb_per_second=2039,
             link_gb_per_second=300,
             network_gb_per_second=25,
@@ -78,7 +80,7 @@ DEVICES: dict[str, Device] = {
             architecture="hopper",
             peak_tflops=989.5,
             peak_fp8_tflops=1979,
-            memory_gib=80 * _GB / _GIB,
+            memory_gib=79.1,
             memory_gb_per_second=3350,
             link_gb_per_second=450,
             network_gb_per_second=50,
@@ -91,7 +93,7 @@ DEVICES: dict[str, Device] = {
             architecture="hopper",
             peak_tflops=756.5,
             peak_fp8_tflops=1513,
-            memory_gib=80 * _GB / _GIB,
+            memory_gib=79.1,
             memory_gb_per_second=2000,
             link_gb_per_second=64,
             network_gb_per_second=25,
@@ -104,7 +106,7 @@ DEVICES: dict[str, Device] = {
             architecture="hopper",
             peak_tflops=989.5,
             peak_fp8_tflops=1979,
-            memory_gib=141 * _GB / _GIB,
+            memory_gib=139.7,
             memory_gb_per_second=4800,
             link_gb_per_second=450,
             network_gb_per_second=50,
@@ -117,7 +119,7 @@ DEVICES: dict[str, Device] = {
             architecture="blackwell",
             peak_tflops=2250.0,
             peak_fp8_tflops=4500,
-            memory_gib=180 * _GB / _GIB,
+            memory_gib=178.3,
             memory_gb_per_second=8000,
             link_gb_per_second=900,
             network_gb_per_second=50,
@@ -127,7 +129,10 @@ DEVICES: dict[str, Device] = {
         ),
     )
 }
-"""By the names that `--gpu` takes. Peaks are those of `trainer.throughput`, which a test holds against these."""
+"""By the names that `--gpu` takes. Memory is what `cudaDeviceProp.totalGlobalMem` says, as errors of torch's allocator
+quote it: the makers' "80 GB" are GiB, less what driver and error correction hold back. Peaks are those of
+`trainer.throughput`, which a test holds against these.
+"""
 
 DRIVER_NAMES: dict[str, str] = {
     "NVIDIA A100-SXM4-40GB": "a100-40gb",
@@ -179,4 +184,6 @@ def _from_file(path: Path) -> Device:
             raise ValueError(f"{name} in {path} is {value!r}; give {'text' if name in words else 'a number'}")
     if given["architecture"] not in ("ampere", "hopper", "blackwell", "other"):
         raise ValueError(f"architecture in {path} is {given['architecture']}; give ampere, hopper, blackwell or other")
+    if isinstance(given["per_node"], float) and given["per_node"].is_integer():
+        given["per_node"] = int(given["per_node"])
     return Device(**given)

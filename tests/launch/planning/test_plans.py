@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from triptych.configs.registry import named_run
+from triptych.configs.tree import with_settings
 from triptych.launch.cli import main
 from triptych.launch.planning.hardware.devices import DEVICES, DRIVER_NAMES, named_device
 from triptych.launch.planning.hardware.interconnect import Interconnect, all_reduce_seconds, gather_seconds
 from triptych.launch.planning.model.assumptions import default_assumptions
 from triptych.launch.planning.model.operations import step_operations
 from triptych.launch.planning.model.step import step_time
+from triptych.launch.planning.plan import as_document, make_plan
 from triptych.launch.planning.reliability import FailureConfig, daly_interval, goodput, reliability
 from triptych.launch.planning.runs import predictions, shape_of, workload_of
 from triptych.launch.planning.search import legal_runs, ranking, why_not
@@ -50,6 +52,57 @@ def test_only_legal_layouts_are_looked_at_and_none_is_looked_at_twice():
     found = list(legal_runs(run, 64, H100))
     assert all(is_legal(each.plan(64)) for each in found)
     assert len({repr(each.fit) for each in found}) == len(found) > 50
+
+
+def planned(run, num_devices, **failures):
+    return make_plan(
+        run,
+        num_devices=num_devices,
+        device_name="h200",
+        network=None,
+        profiles=[],
+        failures=FailureConfig(**failures),
+        price_per_gpu_hour=None,
+    )
+
+
+def test_settings_of_a_layout_go_with_a_run_that_states_its_layers_of_stages():
+    run = with_settings(named_run("trimodal_3b"), ["fit.parallel.pipeline=2", "fit.parallel.stage_layers=[10, 14]"])
+    ranked = planned(run, 64).ranking
+    for each in (*ranked.best, ranked.given):
+        options = [f"{path}={str(value).lower()}" for path, value in each.settings.items()]
+        assert is_legal(with_settings(run, options).plan(64))
+        assert with_settings(run, options).fit == each.run.fit
+
+
+def test_rows_that_tensor_ranks_do_not_divide_are_not_split_along_the_sequence():
+    run = with_settings(named_run("trimodal_demo"), ["model.vocabulary_multiple=8", "fit.physical_batch=16"])
+    layouts = {(each.fit.parallel.tensor, each.fit.parallel.sequence) for each in legal_runs(run, 8, H100)}
+    assert layouts == {(1, False), (2, False), (4, False), (8, False)}
+
+
+def test_a_scheduled_batch_is_what_it_is_half_way():
+    """And not the smallest that divides, which a layout is judged by."""
+    run = with_settings(
+        named_run("trimodal_3b"), ["fit.physical_batch={tokens: [0, 1000000000], sequences: [256, 4096]}"]
+    )
+    assert workload_of(run, 64).batch == 4096
+    assert max(each.fit.micro_batch_per_dp_rank for each in legal_runs(run, 64, H100)) > 1
+
+
+def test_a_job_that_never_ends_is_json_all_the_same():
+    document = as_document(planned(named_run("trimodal_320m"), 8, mtbf_hours_per_gpu=0.0005))
+    assert document["totals"]["days_with_failures"] is None
+    json.dumps(document, allow_nan=False)
+
+
+def test_memory_of_a_device_is_what_cuda_states():
+    """79.1 GiB of an 80 GB part, as torch's errors quote it; the maker's GB are GiB."""
+    memory = {name: device.memory_gib for name, device in DEVICES.items()}
+    assert memory["h100"] == pytest.approx(85_520_809_984 / 2**30, rel=0.01)  # nvidia-smi: 81,559 MiB
+    assert memory["a100-40gb"] == pytest.approx(42_298_834_944 / 2**30, rel=0.01)
+    assert memory["h200"] == pytest.approx(143_771 / 1024, rel=0.01)
+    assert memory["b200"] == pytest.approx(183_359 / 1024, rel=0.01)
 
 
 def test_the_best_layouts_fit_and_are_in_order():
@@ -170,6 +223,25 @@ def test_a_device_of_ones_own(capsys, tmp_path):
     path.write_text("".join(f"{name}: {value}\n" for name, value in figures.items()))
     document = json.loads(run_command(capsys, "trimodal_demo", "--gpus", "1", "--gpu", str(path), "--json"))
     assert document["device"]["name"] == "mine"
+
+
+@pytest.mark.parametrize(("figure", "words"), [("4.0", None), ("4.5", "give a whole number"), (".inf", "above 0")])
+def test_devices_of_a_node_are_a_whole_number(tmp_path, figure, words):
+    names = ("peak_tflops", "memory_gib", "memory_gb_per_second", "link_gb_per_second", "network_gb_per_second")
+    path = tmp_path / "mine.yaml"
+    path.write_text("".join(f"{name}: 100\n" for name in names) + f"per_node: {figure}\n")
+    if words is None:
+        assert list(legal_runs(named_run("trimodal_demo"), 4, named_device(str(path))))
+    else:
+        with pytest.raises(ValueError, match=words):
+            named_device(str(path))
+
+
+def test_a_plan_is_no_wider_than_eighty_columns(capsys):
+    out = run_command(capsys, "trimodal_3b", "--gpus", "1024", "--gpu", "a100-40gb", "--price-per-gpu-hour", "2")
+    tables = [line for line in out.splitlines() if line[:1] in (" ", "│", "┌", "└", "├")]
+    assert tables and max(map(len, tables)) <= 80
+    assert any("--set fit.checkpoint.every_tokens=" in line for line in tables)
 
 
 @pytest.mark.parametrize(
