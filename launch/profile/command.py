@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from triptych.configs.registry import named_run
 from triptych.configs.tree import with_settings
 from triptych.configs.trimodal import TrimodalRun
@@ -26,6 +24,7 @@ from triptych.trainer.loader.loader import Loader
 from triptych.trainer.parallel.groups import Groups, process_groups
 from triptych.trainer.parallel.placement import Placement
 from triptych.trainer.parallel.refusal import require_layout
+from triptych.trainer.scaling.scaling import scaling_of
 from triptych.trainer.seams import Data
 
 DataKind = Literal["synthetic", "real"]
@@ -121,9 +120,11 @@ def sized(run: TrimodalRun, world_size: int, num_micro_batches: int | None) -> T
     return dataclasses.replace(run, fit=dataclasses.replace(run.fit, physical_batch=batch))
 
 
-def on_accelerator() -> bool:
-    """Whether profiles of this machine are a GPU's."""
-    return torch.cuda.is_available()
+def batch_at_start(run: TrimodalRun, world_size: int) -> int:
+    """Sequences of the first step over all processes, which is what is profiled."""
+    layout = run.fit.parallel
+    sizes = scaling_of(run.fit, run.facts, layout, world_size // layout.model_ranks).sizes
+    return sizes.at(0, None)
 
 
 def _ignore(line: str) -> None:

@@ -1,5 +1,6 @@
 """`triptych profile RUN --sweep`: points of settings, each in fresh processes, and the best of them."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from triptych.configs.trimodal import TrimodalRun
 from triptych.kernels.provenance import processor
 from triptych.launch.commands.training.attention import request_of
 from triptych.launch.errors import INTERRUPTED
-from triptych.launch.profile.command import Asked, sized
+from triptych.launch.profile.command import Asked, batch_at_start, sized
 from triptych.launch.profile.measure.memory import machine_memory_bytes
 from triptych.launch.profile.measuring import Passes
 from triptych.launch.profile.predicted import predicted_bytes
@@ -117,27 +118,25 @@ def sweep_run(asked: Asked, passes: Passes, config: SweepConfig, placement: Plac
 
 
 def _fixed_batch(asked: Asked, world_size: int) -> tuple[TrimodalRun, Asked]:
-    """The run, and what is asked, with one batch for all points, so that they do the same work. A number of
-    micro-batches is that of the run's own layout.
+    """The run, and what is asked, with one batch for all points, so that they do the same work: of a schedule, or an
+    automatic one, that of the first step in the run's own layout, as is a number of micro-batches.
     """
     if asked.num_micro_batches is not None and asked.num_micro_batches < 1:
         raise ValueError("--micro-batches is 1 or more; give such a number")
     run = with_settings(named_run(asked.name), asked.settings)
-    if asked.num_micro_batches is None:
-        require_layout(run.plan(world_size))
-        return run, asked
-    run = sized(run, world_size, asked.num_micro_batches)
+    if asked.num_micro_batches is not None:
+        run = sized(run, world_size, asked.num_micro_batches)
     require_layout(run.plan(world_size))
-    settings = (*asked.settings, f"fit.physical_batch={run.fit.physical_batch}")
-    return run, Asked(
-        name=asked.name,
-        settings=settings,
-        num_micro_batches=None,
-        data=asked.data,
-        folder=asked.folder,
-        code=asked.code,
-        command=asked.command,
-    )
+    size = batch_at_start(run, world_size)
+    if (
+        asked.num_micro_batches is None
+        and run.fit.physical_batch in (size, "logical")
+        and run.plan(world_size).batch == size
+    ):
+        return run, asked
+    option = f"fit.physical_batch={size}"
+    fixed = dataclasses.replace(asked, settings=(*asked.settings, option), num_micro_batches=None)
+    return with_settings(run, [option]), fixed
 
 
 def _outcome(

@@ -221,6 +221,23 @@ def test_options_to_paste_may_go_together_alone(run):
     assert changed_options(run, own_point(run, arm)) == [f"{TENSOR}=2", f"{SEQUENCE}=true"]
 
 
+@pytest.mark.parametrize("batch", ["{tokens: [0, 1000], sequences: [16, 64]}", "auto"])
+def test_a_batch_that_changes_is_that_of_the_first_step_at_every_point(tmp_path, monkeypatch, batch):
+    batches = set()
+
+    def ended(arguments, folder, **_):
+        settings = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--set"]
+        batches.add(with_settings(named_run("trimodal_demo"), settings).fit.physical_batch)
+        return Ending(state="out of memory", reason="full")
+
+    monkeypatch.setattr(command, "run_point", ended)
+    noise = "fit.noise_scale={every_tokens: 1000, half_life_tokens: 10000}"
+    settings = ("fit.engine.zero_stage=1", "fit.logical_batch=16", noise, f"fit.physical_batch={batch}")
+    config = SweepConfig(grids=("fit.engine.zero_stage=1", f"{MICRO_BATCH}=4"), world_size=1)
+    assert sweep_run(replace(asked(tmp_path), settings=settings), Passes(), config, Placement()) == 1
+    assert batches == {16}
+
+
 SCRIPTS = {
     "done": "print('well')",
     "out of memory": "raise SystemExit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB')",
