@@ -23,7 +23,7 @@ from triptych.trainer.checkpoint.disk.reading import StoredPart
 from triptych.trainer.checkpoint.foreign.deepspeed_universal import UniversalWeights, universal_folder
 from triptych.trainer.checkpoint.foreign.deepspeed_zero import DeepSpeedWeights, deepspeed_folder
 from triptych.trainer.checkpoint.foreign.llama import LlamaWeights, SafetensorsFolder
-from triptych.trainer.checkpoint.foreign.torch_dist import METADATA, TorchDistWeights
+from triptych.trainer.checkpoint.foreign.torch_dist import METADATA, TorchDistWeights, torch_dist_folder
 from triptych.trainer.checkpoint.foreign.weights import Shapes, Wanted, WantedParameter, Weights, require_shapes
 from triptych.trainer.parallel.groups import Groups
 
@@ -85,7 +85,7 @@ def detected(folder: Path) -> Origin:
         return "hf"
     if (folder / RUN).is_file() or (folder / STATE).is_file():
         return "native"
-    if (folder / METADATA).is_file():
+    if torch_dist_folder(folder) is not None:
         return "megatron"
     if universal_folder(folder) is not None or deepspeed_folder(folder) is not None:
         return "deepspeed"
@@ -168,9 +168,10 @@ def _foreign(config: SourceConfig, origin: Origin, groups: Groups) -> Source:
     notes: Sequence[str] = ()
     match origin:
         case "megatron":
-            if not (config.folder / METADATA).is_file():
+            iteration = torch_dist_folder(config.folder)
+            if iteration is None:
                 raise ValueError(f"{config.folder} has no {METADATA}; give the folder of one iteration, in torch_dist")
-            weights: Weights = TorchDistWeights(config.folder, wanted)
+            weights: Weights = TorchDistWeights(iteration, wanted)
         case "deepspeed":
             universal, zero = universal_folder(config.folder), deepspeed_folder(config.folder)
             if universal is None and zero is None:

@@ -18,14 +18,14 @@ _ZERO = "zero"
 
 
 def universal_folder(folder: Path) -> Path | None:
-    """The folder that has zero/: this one, or the one that its `latest_universal` or `latest` names; None if neither
-    has.
+    """The folder that has zero/: this one, or the one that its `latest` names, or, where there is no `latest`, its
+    `latest_universal`; None if that has none. What training goes on from is `latest`; a conversion of some steps ago
+    may still lie beside it.
     """
-    for name in ("latest_universal", "latest"):
+    for name in ("latest", "latest_universal"):
         if (folder / name).is_file():
             named = folder / (folder / name).read_text(encoding="utf-8").strip()
-            if (named / _ZERO).is_dir():
-                return named
+            return named if (named / _ZERO).is_dir() else None
     return folder if (folder / _ZERO).is_dir() else None
 
 

@@ -20,21 +20,29 @@ from triptych.trainer.checkpoint.foreign.weights import Shapes, Wanted, join_par
 
 _MODEL = re.compile(r"mp_rank_(\d+)_model_states\.pt")
 _OPTIMIZER = re.compile(r"(?:bf16_|fp16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt")
+_STAGE_3 = "zero_pp_rank_*_mp_rank_*_model_states.pt"
 _PREFIXES = ("module.", "model.")
 
 
 def deepspeed_folder(folder: Path) -> Path | None:
-    """The folder of the files: this one, or the one that its `latest` names; None if neither has any."""
+    """The folder of the files: this one, or the one that its `latest` names; None if neither has any. ValueError for
+    ZeRO-3.
+    """
     latest = folder / "latest"
     if latest.is_file():
         folder = folder / latest.read_text(encoding="utf-8").strip()
+    if any(folder.glob(_STAGE_3)):
+        raise ValueError(
+            f"{folder} is of ZeRO stage 3, whose partitions are not read; make a universal checkpoint of it "
+            "(ds_to_universal), load that with stage 1 or 2 and save it again"
+        )
     return folder if any(_MODEL.fullmatch(path.name) for path in folder.glob("mp_rank_*")) else None
 
 
 class DeepSpeedWeights:
     """fp32 weights: the optimizer's where ZeRO keeps them, else the module's.
 
-    ValueError, naming the file, for one that is missing or damaged, for ZeRO-3, and for tensors other than `wanted`.
+    ValueError, naming the file, for one that is missing or damaged. Names and shapes are left to `require_shapes`.
     """
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
@@ -99,7 +107,7 @@ class DeepSpeedWeights:
 
 def _module(document: Any) -> dict[str, Tensor]:
     """Parameters by their names; megatron-core's empty `_extra_state` entries are none."""
-    module = plain(plain(document)["module"])
+    module = plain(plain(document).get("module"))
     return {_bare(name): value for name, value in module.items() if isinstance(value, Tensor)}
 
 
@@ -113,7 +121,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _fragments(path: Path) -> Mapping[str, tuple[int, int, int]]:
     """Parameter name to (group, first element in the partition, number of elements)."""
-    state = plain(plain(load_tensors(path, path))["optimizer_state_dict"])
+    state = plain(plain(load_tensors(path, path)).get("optimizer_state_dict"))
     if "param_slice_mappings" not in state or "single_partition_of_fp32_groups" not in state:
         raise ValueError(f"{path} is not of ZeRO stage 1 or 2 (or of a DeepSpeed before 0.8); save it again with those")
     return {

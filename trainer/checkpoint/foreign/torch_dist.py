@@ -19,13 +19,28 @@ from triptych.trainer.checkpoint.foreign.unpickling import load_index, load_tens
 from triptych.trainer.checkpoint.foreign.weights import Shapes, Wanted
 
 METADATA = ".metadata"
+_LATEST = "latest_checkpointed_iteration.txt"
 _LAYER = re.compile(r"layers\.(\d+)\.")
 _PREFIXES = ("", "model.", "module.", "model.module.")
 _NOT_WEIGHTS = ("optimizer.", "optim.", "rng_state", "rerun_state_machine_state")
 
 
+def torch_dist_folder(folder: Path) -> Path | None:
+    """The folder that has `.metadata`: this one, or the iteration that Megatron-LM's own note of the latest names; None
+    if neither has.
+    """
+    if not (folder / METADATA).is_file() and (folder / _LATEST).is_file():
+        latest = (folder / _LATEST).read_text(encoding="utf-8").strip()
+        folder = folder / (f"iter_{int(latest):07d}" if latest.isdecimal() else latest)
+    return folder if (folder / METADATA).is_file() else None
+
+
 class TorchDistWeights:
-    """fp32 weights. ValueError, naming the file, for an index that holds more than an index, and what is missing."""
+    """fp32 weights, as precise as the model's own tensors are: what an optimizer keeps besides is not looked at.
+
+    ValueError, naming the file, for an index that holds more than an index, or less than whole tensors, and for what
+    is missing.
+    """
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
         self._folder = folder
@@ -37,8 +52,6 @@ class TorchDistWeights:
         }
         self._places = {(index.fqn, tuple(index.offset)): info for index, info in _stored(metadata)}
         self._found = {name: found for name in wanted if (found := self._find(name)) is not None}
-        used = {key for key, _ in self._found.values()}
-        self._left = {key: value for key, value in self._tensors.items() if key not in used}
 
     @property
     def shapes(self) -> Shapes:
@@ -47,25 +60,45 @@ class TorchDistWeights:
             name: tuple(self._tensors[key].size)[0 if layer is None else 1 :]
             for name, (key, layer) in self._found.items()
         }
-        return found | {key: tuple(value.size) for key, value in self._left.items()}
+        return found | self._left_over()
+
+    def _left_over(self) -> Shapes:
+        """What no parameter is read from; of stacked layers each by itself."""
+        used = set(self._found.values())
+        stacked = {key for key, layer in used if layer is not None}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for key, value in self._tensors.items():
+            if key in stacked:
+                names = {layer: key.replace("layers.", f"layers.{layer}.", 1) for layer in range(value.size[0])}
+                shapes |= {name: tuple(value.size)[1:] for layer, name in names.items() if (key, layer) not in used}
+            elif (key, None) not in used:
+                shapes[key] = tuple(value.size)
+        return shapes
 
     def read(self, name: str) -> Tensor:
         key, layer = self._found[name]
         shape = tuple(self._tensors[key].size)
         first = 0 if layer is None else layer
-        whole = torch.empty(shape if layer is None else (1, *shape[1:]))
+        whole, num_read = torch.empty(shape if layer is None else (1, *shape[1:])), 0
         for chunk in self._tensors[key].chunks:
             offsets, sizes = tuple(chunk.offsets), tuple(chunk.sizes)
             if layer is not None and not offsets[0] <= layer < offsets[0] + sizes[0]:
                 continue
-            tensor = self._chunk(key, offsets)
+            tensor = self._chunk(key, offsets, sizes)
             if layer is not None:
                 tensor, offsets, sizes = tensor[layer - offsets[0]][None], (layer, *offsets[1:]), (1, *sizes[1:])
             starts = (offsets[0] - first, *offsets[1:]) if offsets else ()
             whole[tuple(slice(at, at + size) for at, size in zip(starts, sizes, strict=True))] = tensor
+            num_read += tensor.numel()
+        if num_read != whole.numel():
+            raise ValueError(
+                f"{self._folder / METADATA} knows {num_read} of {whole.numel()} elements of {name}; copy it again"
+            )
         return whole if layer is None else whole[0]
 
-    def _chunk(self, key: str, offsets: tuple[int, ...]) -> Tensor:
+    def _chunk(self, key: str, offsets: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
+        if (key, offsets) not in self._places:
+            raise ValueError(f"{self._folder / METADATA} does not say where {key} lies; copy it again")
         info = self._places[key, offsets]
         path = self._folder / Path(info.relative_path).name  # never outside the folder
         if getattr(info, "transform_descriptors", None):
@@ -77,8 +110,8 @@ class TorchDistWeights:
         except FileNotFoundError:
             raise ValueError(f"{path} is missing; copy the whole checkpoint") from None
         tensor = load_tensors(content, path)
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{path} holds no tensor for {key}; copy it again")
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != sizes:
+            raise ValueError(f"{path} holds no tensor of {list(sizes)} for {key}; copy it again")
         return tensor
 
     def _find(self, name: str) -> tuple[str, int | None] | None:
@@ -87,7 +120,10 @@ class TorchDistWeights:
         for prefix in _PREFIXES:
             if prefix + name in self._tensors:
                 return prefix + name, None
-            if match and (stacked := prefix + name.replace(match[0], "layers.", 1)) in self._tensors:
+            if match is None:
+                continue
+            stacked = prefix + name.replace(match[0], "layers.", 1)
+            if stacked in self._tensors and int(match[1]) < self._tensors[stacked].size[0]:
                 return stacked, int(match[1])
         return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.serialization import safe_globals
 
 
@@ -86,18 +87,21 @@ class _IndexUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_index(path: Path) -> Any:
+def load_index(path: Path) -> Metadata:
     """The `.metadata` of a torch.distributed checkpoint, of which torch has no other form than a pickle. ValueError,
     naming what else it holds.
     """
     try:
-        return _IndexUnpickler(io.BytesIO(path.read_bytes())).load()
+        index = _IndexUnpickler(io.BytesIO(path.read_bytes())).load()
     except pickle.UnpicklingError as error:
         line = " ".join(str(error).split())[:120]
         raise ValueError(f"{path} holds more than an index ({line}) and is not loaded; {_MEND}") from None
     except (EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, ImportError) as error:
         line = " ".join(str(error).split())[:120]
         raise ValueError(f"{path} is damaged ({line}); copy it again") from None
+    if not isinstance(index, Metadata):
+        raise ValueError(f"{path} holds a {type(index).__name__} and no index; give a torch.distributed checkpoint")
+    return index
 
 
 def _named(message: str) -> str:

@@ -1,5 +1,6 @@
 """DeepSpeed's universal checkpoints, Megatron's stacked layers, and DeepSpeed's folders that are not whole."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,12 +9,13 @@ from unittest.mock import patch
 import pytest
 import tiny_run
 import torch
+from torch.distributed import checkpoint
 
 from triptych.models.sharding import sharding_of
 from triptych.models.trimodal.model import TrimodalTransformer
 from triptych.trainer.checkpoint.foreign.deepspeed_universal import UniversalWeights, universal_folder
 from triptych.trainer.checkpoint.foreign.deepspeed_zero import DeepSpeedWeights, deepspeed_folder
-from triptych.trainer.checkpoint.foreign.torch_dist import TorchDistWeights
+from triptych.trainer.checkpoint.foreign.torch_dist import TorchDistWeights, torch_dist_folder
 from triptych.trainer.checkpoint.foreign.weights import WantedParameter, require_shapes
 from triptych.trainer.engine.config import EngineConfig
 from triptych.trainer.engine.engine import Engine
@@ -91,8 +93,6 @@ def test_stacked_layers_of_megatron_are_read(saved, tmp_path):
 
 
 def test_a_missing_file_of_megatron_s_is_named(saved, tmp_path):
-    from torch.distributed import checkpoint
-
     _, expected, wanted = saved
     with process_groups(Placement()):
         checkpoint.save(dict(expected), checkpoint_id=str(tmp_path))
@@ -104,10 +104,101 @@ def test_a_missing_file_of_megatron_s_is_named(saved, tmp_path):
         weights.read("embedding.weight")
 
 
-def test_zero_without_its_partitions_is_refused(saved, tmp_path):
-    folder, expected, wanted = saved
-    import shutil
+@pytest.fixture
+def stacked(saved, tmp_path):
+    """Megatron's form by torch's own writer: the layers' norms stacked, the rest by name; and the state."""
+    _, expected, _ = saved
+    of_layers = {name: tensor for name, tensor in expected.items() if name.startswith("layers.")}
+    state = {name: tensor for name, tensor in expected.items() if name not in of_layers}
+    for name in of_layers:
+        if name.startswith("layers.0."):
+            layers = range(tiny_run.MODEL.num_layers)
+            key = name.replace("layers.0.", "layers.")
+            state[key] = torch.stack([expected[name.replace("layers.0.", f"layers.{i}.")] for i in layers])
 
+    def save(folder, state):
+        with process_groups(Placement()):
+            checkpoint.save(state, checkpoint_id=str(folder))
+
+    return state, save
+
+
+def test_layers_of_a_stack_that_the_run_has_not_are_named(saved, stacked, tmp_path):
+    _, expected, wanted = saved
+    state, save = stacked
+    save(tmp_path / "right", state)
+    assert all_equal(TorchDistWeights(tmp_path / "right", wanted), expected, wanted)
+    last = tiny_run.MODEL.num_layers - 1
+    for name, num_layers in (("fewer", last), ("more", last + 2)):
+        other = {
+            key: torch.cat([tensor, tensor])[:num_layers] if key.startswith("layers.") else tensor
+            for key, tensor in state.items()
+        }
+        save(tmp_path / name, other)
+        with pytest.raises(ValueError, match=rf"layers\.{min(num_layers, last + 1)}\..* missing"):
+            require_shapes("it", TorchDistWeights(tmp_path / name, wanted).shapes, wanted)
+
+
+def test_an_index_of_less_than_whole_tensors_is_refused(saved, stacked, tmp_path):
+    import pickle
+
+    _, _, wanted = saved
+    state, save = stacked
+    save(tmp_path / "it", state)
+    path = tmp_path / "it" / ".metadata"
+    index = pickle.loads(path.read_bytes())
+    chunk = index.state_dict_metadata["embedding.weight"].chunks[0]
+    chunk.sizes = torch.Size([chunk.sizes[0] - 1, chunk.sizes[1]])
+    path.write_bytes(pickle.dumps(index))
+    with pytest.raises(ValueError, match=r"embedding\.weight; copy it again"):
+        TorchDistWeights(tmp_path / "it", wanted).read("embedding.weight")
+    index.state_dict_metadata["embedding.weight"].chunks.clear()
+    path.write_bytes(pickle.dumps(index))
+    with pytest.raises(ValueError, match=r"knows 0 of \d+ elements of embedding\.weight; copy it again"):
+        TorchDistWeights(tmp_path / "it", wanted).read("embedding.weight")
+
+
+def test_the_latest_iteration_is_found_as_megatron_notes_it(tmp_path):
+    (tmp_path / "iter_0000030").mkdir()
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("30\n")
+    assert torch_dist_folder(tmp_path) is None
+    (tmp_path / "iter_0000030" / ".metadata").touch()
+    assert torch_dist_folder(tmp_path) == tmp_path / "iter_0000030"
+
+
+def test_what_training_goes_on_from_is_read_and_no_older_universal_one(tmp_path):
+    (tmp_path / "step5_universal" / "zero").mkdir(parents=True)
+    (tmp_path / "step9").mkdir()
+    (tmp_path / "latest_universal").write_text("step5_universal")
+    assert universal_folder(tmp_path) == tmp_path / "step5_universal"
+    (tmp_path / "latest").write_text("step9")
+    assert universal_folder(tmp_path) is None
+    (tmp_path / "step9" / "mp_rank_00_model_states.pt").touch()
+    assert deepspeed_folder(tmp_path) == tmp_path / "step9"
+
+
+def test_zero_3_is_named(tmp_path):
+    (tmp_path / "zero_pp_rank_0_mp_rank_00_model_states.pt").touch()
+    with pytest.raises(ValueError, match=r"ZeRO stage 3, .*; make a universal checkpoint"):
+        deepspeed_folder(tmp_path)
+
+
+def test_a_missing_partition_of_zero_is_named(saved, tmp_path):
+    folder, _, wanted = saved
+    shutil.copytree(folder / "zero", tmp_path / "zero")
+    found = deepspeed_folder(tmp_path / "zero")
+    (path,) = found.glob("*optim_states.pt")
+    content = torch.load(path, weights_only=False)
+    state = content["optimizer_state_dict"]
+    first = next(iter(state["param_slice_mappings"][0]))
+    del state["param_slice_mappings"][0][first]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"has 0 of \d+ elements of {first}; copy"):
+        DeepSpeedWeights(found, wanted).read(first)
+
+
+def test_zero_without_its_first_rank_is_refused(saved, tmp_path):
+    folder, expected, wanted = saved
     shutil.copytree(folder / "zero", tmp_path / "zero")
     found = deepspeed_folder(tmp_path / "zero")
     weights = DeepSpeedWeights(found, wanted)

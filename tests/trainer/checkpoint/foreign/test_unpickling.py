@@ -45,6 +45,12 @@ def test_an_index_with_builtins_is_refused(tmp_path):
         load_index(tmp_path / ".metadata")
 
 
+def test_an_index_that_is_none_is_refused(tmp_path):
+    (tmp_path / ".metadata").write_bytes(pickle.dumps({}))
+    with pytest.raises(ValueError, match=r"holds a dict and no index; give"):
+        load_index(tmp_path / ".metadata")
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04", b"no pickle at all"])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
