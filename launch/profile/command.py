@@ -15,6 +15,7 @@ from triptych.configs.trimodal import TrimodalRun
 from triptych.data_pipelines.shards.atomic import replace_file
 from triptych.launch.many_processes import all_processes
 from triptych.launch.profile.document import device_name, record_of, summary
+from triptych.launch.profile.measure.alike import from_first
 from triptych.launch.profile.measure.synthetic import synthetic_mixture
 from triptych.launch.profile.measuring import Passes, Report, measure
 from triptych.launch.profile.page.render import render
@@ -71,9 +72,9 @@ def profile(asked: Asked, passes: Passes, placement: Placement) -> None:
 def profile_run(run: TrimodalRun, groups: Groups, asked: Asked, passes: Passes) -> ProfileRecord | None:
     """Measure and write JSON, page and trace into the folder; the record on the first process."""
     say: Report = print if groups.is_first else _ignore
-    moment = time.strftime("%Y%m%d-%H%M%S")
+    moment = time.strftime("%Y%m%d-%H%M%S")  # clocks, and how far processes are, differ
     slug = re.sub(r"[^a-z0-9]+", "-", device_name(groups.device).lower()).strip("-")
-    base = asked.folder / f"{asked.name}-{slug}-{groups.placement.world_size}-{moment}"
+    base = asked.folder / from_first(groups, f"{asked.name}-{slug}-{groups.placement.world_size}-{moment}")
     with batches(run, groups, asked.data) as data:
         asked.folder.mkdir(parents=True, exist_ok=True)
         measured = measure(run, groups, data, passes, base=base, report=say)

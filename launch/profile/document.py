@@ -145,11 +145,11 @@ def _work(run: TrimodalRun, groups: Groups, measured: Measured) -> dict[str, Any
 
 def _memory(run: TrimodalRun, groups: Groups, measured: Measured) -> dict[str, Any]:
     form = "cuda" if groups.device.type == "cuda" else "cpu"
-    sizes, world_size = measured.group_sizes, groups.placement.world_size
+    held, world_size = measured.held, groups.placement.world_size
     return {
-        "memory_predicted": predicted_parts(run, world_size, sizes, stage=groups.stage, form=form),
-        "memory_measured": measured.memory,
-        "peak_bytes": measured.peak_bytes,
+        "memory_predicted": predicted_parts(run, world_size, held.group_sizes, stage=held.stage, form=form),
+        "memory_measured": held.parts,
+        "peak_bytes": held.peak,
         "peak_reserved_bytes": measured.peak_reserved_bytes,
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from triptych.configs.trimodal import TrimodalRun
+from triptych.launch.profile.measure.alike import Held, fullest
 from triptych.launch.profile.measure.communication import Communication, communication
 from triptych.launch.profile.measure.counts import Counts, Work, work
 from triptych.launch.profile.measure.memory import MemoryStages, measured_parts
@@ -49,15 +50,14 @@ class Passes:
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Measured:
-    """What came out, on this process; `work` and the peaks are of all together."""
+    """What came out, on this process; `work` is of all together, `held` of the one that held most."""
 
     warmup_steps: int
     steady: bool
     seconds: list[float]
     parts: list[dict[str, float]]
     work: Work
-    memory: dict[str, int]
-    peak_bytes: int
+    held: Held
     peak_reserved_bytes: int | None
     breakdown: Breakdown | None
     communication: Communication | None
@@ -65,7 +65,6 @@ class Measured:
     matmul_tflops: float
     batch: int
     num_parameters: int
-    group_sizes: list[int]
     build_seconds: float
     losses: list[float]
     load: tuple[float, float]
@@ -88,7 +87,8 @@ def measure(run: TrimodalRun, groups: Groups, data: Data, passes: Passes, *, bas
     done = work(rig.marks.counts, run.model, run.fit.recompute, groups)
     report(f"{passes.num_steps} steps, {1e3 * statistics.median(seconds):.1f} ms each")
     parts = timed_parts(rig, max(2, passes.num_steps // 3))
-    memory = _memory(rig, peak)
+    parts_of_memory = _memory(rig, peak)
+    held = fullest(groups, Held(peak=peak, parts=parts_of_memory, stage=groups.stage, group_sizes=rig.group_sizes))
     shares, collectives = _traced(rig, base, report) if passes.trace else (None, None)
     saving = timed_save(rig, base.parent) if passes.checkpoint else None
     return Measured(
@@ -97,8 +97,7 @@ def measure(run: TrimodalRun, groups: Groups, data: Data, passes: Passes, *, bas
         seconds=seconds,
         parts=parts,
         work=done,
-        memory=memory,
-        peak_bytes=rig.largest(peak),
+        held=held,
         peak_reserved_bytes=None if reserved is None else rig.largest(reserved),
         breakdown=shares,
         communication=collectives,
@@ -106,7 +105,6 @@ def measure(run: TrimodalRun, groups: Groups, data: Data, passes: Passes, *, bas
         matmul_tflops=matmul,
         batch=rig.batch,
         num_parameters=rig.num_parameters,
-        group_sizes=rig.group_sizes,
         build_seconds=rig.build_seconds,
         losses=rig.losses,
         load=(load, os.getloadavg()[0]),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.launch.profile.measure.trace import Event, TracedStep, merged, without
+from triptych.launch.profile.measure.trace import Event, TracedStep, covered, merged, without
 from triptych.launch.profile.record import PARTS
 
 COLLECTIVES = {
@@ -31,7 +31,8 @@ _WRAPPERS = ("autograd::", "c10d::")  # operators that may only be waiting insid
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Communication:
     """Seconds. total: of all collectives, each counted; exposed: in which one runs and nothing is computed; kinds: by
-    collective; exposed_in: share of each part's seconds that is exposed communication.
+    collective; exposed_in: share of each part's seconds that is exposed communication. On CUDA a part lasts as long as
+    the host is at it, or its kernels run, whichever is longer: the host asks for them ahead of time.
     """
 
     total: float
@@ -48,6 +49,10 @@ def communication(step: TracedStep) -> Communication:
         collectives = [event for event in step.events if event["name"].startswith("gloo:")]
     computing = merged((event["ts"], event["ts"] + event["dur"]) for event in _computation(step))
     kinds: dict[str, float] = {}
+
+    def part_of(event: Event, moment: float) -> str:
+        return step.part_at(launched.get(event.get("args", {}).get("correlation"), moment))
+
     exposed = dict.fromkeys(PARTS, 0.0)
     taken = list(computing)
     for event in sorted(collectives, key=lambda event: event["ts"]):
@@ -55,10 +60,12 @@ def communication(step: TracedStep) -> Communication:
         name = collective_of(event["name"])
         kinds[name] = kinds.get(name, 0.0) + event["dur"] / 1e6
         for start, stop in without(interval, _near(taken, interval)):
-            part = step.part_at(launched.get(event.get("args", {}).get("correlation"), start))
-            exposed[part] += (stop - start) / 1e6
+            exposed[part_of(event, start)] += (stop - start) / 1e6
             insort(taken, (start, stop))
-    lasting = part_seconds(step)
+    running: dict[str, list[tuple[float, float]]] = {}
+    for event in step.on_device:
+        running.setdefault(part_of(event, event["ts"]), []).append((event["ts"], event["ts"] + event["dur"]))
+    lasting = {part: max(each, covered(running.get(part, [])) / 1e6) for part, each in part_seconds(step).items()}
     return Communication(
         total=sum(kinds.values()),
         exposed=sum(exposed.values()),

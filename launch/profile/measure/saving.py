@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.distributed as dist
-
+from triptych.launch.profile.measure.alike import from_first
 from triptych.launch.profile.measure.rig import Rig
 from triptych.trainer.checkpoint.store import CheckpointStore
 
@@ -26,7 +25,7 @@ def timed_save(rig: Rig, beside: Path) -> SaveTimes:
     processes see, and is removed.
     """
     groups = rig.groups
-    folder = Path(_from_first(rig, tempfile.mkdtemp(prefix=".checkpoint-", dir=beside) if groups.is_first else ""))
+    folder = Path(from_first(groups, tempfile.mkdtemp(prefix=".checkpoint-", dir=beside) if groups.is_first else ""))
     try:
         with CheckpointStore(folder / "checkpoints", rig.run.fit.checkpoint, groups, identity={}) as store:
             _timed(rig, store)
@@ -39,15 +38,6 @@ def timed_save(rig: Rig, beside: Path) -> SaveTimes:
         if groups.is_first:
             shutil.rmtree(folder, ignore_errors=True)
     return SaveTimes(blocking_seconds=blocking, background_seconds=background, num_bytes=size)
-
-
-def _from_first(rig: Rig, text: str) -> str:
-    """The first process's text, on all."""
-    if rig.groups.placement.world_size == 1:
-        return text
-    told = [text]
-    dist.broadcast_object_list(told, 0, device=rig.groups.device)
-    return told[0]
 
 
 def _timed(rig: Rig, store: CheckpointStore) -> tuple[float, float]:

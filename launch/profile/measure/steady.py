@@ -26,9 +26,11 @@ def is_steady(seconds: Sequence[float]) -> bool:
 
 
 def warm_up(rig: Rig, *, at_least: int, at_most: int) -> tuple[int, bool]:
-    """Steps until all processes are steady: how many, and whether they were in the end."""
+    """Steps until all processes are steady: how many, and whether they were in the end. at_least is more than at_most
+    where more are asked for than settling may take.
+    """
     seconds: list[float] = []
-    while len(seconds) < at_most:
+    while len(seconds) < max(at_least, at_most):
         seconds += timed_steps(rig, 1)
         if len(seconds) >= at_least and not rig.groups.any_rank(not is_steady(seconds)):
             return len(seconds), True

@@ -42,8 +42,8 @@ def render(record: ProfileRecord) -> str:
             "times": time_bars(record),
             "time_note": _time_note(record),
             "memory": memory_bars(record),
-            "memory_note": "Measured, of the first process; a mark shows what was predicted. What is predicted of "
-            "gradients has the buffers where they are gathered.",
+            "memory_note": "Measured, of the process that held most; a mark shows what was predicted. What is "
+            "predicted of gradients has the buffers where they are gathered.",
             "rates": rate_bars(record),
             "convention": CONVENTION,
             "kernels": _kernels(record),

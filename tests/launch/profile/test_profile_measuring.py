@@ -1,12 +1,14 @@
 """The parts of the measurement, each by itself."""
 
+import time
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from triptych.launch.profile.measure.memory import Memory, MemoryStages, backed_bytes, measured_parts, storages
 from triptych.launch.profile.measure.parts import PartTimes
-from triptych.launch.profile.measure.steady import is_steady, quartiles
+from triptych.launch.profile.measure.steady import is_steady, quartiles, warm_up
 from triptych.launch.profile.measure.trace import merged, without
 
 
@@ -34,6 +36,26 @@ def test_parts_are_timed_from_change_to_change_and_wait_for_the_device():
 )
 def test_steps_are_steady_when_two_windows_agree(seconds, steady):
     assert is_steady(seconds) is steady
+
+
+class Unmoving:
+    """A rig whose steps take as long as a step before."""
+
+    def __init__(self):
+        self.groups, self.device, self.steps = self, torch.device("cpu"), 0
+
+    def any_rank(self, value):
+        return value
+
+    def step(self):
+        self.steps += 1
+        time.sleep(0.001)
+
+
+def test_as_many_steps_warm_up_as_are_asked_for():
+    rig = Unmoving()
+    warmed, _ = warm_up(rig, at_least=12, at_most=5)
+    assert warmed == rig.steps == 12
 
 
 def test_quartiles_of_one_value_are_that_value():

@@ -143,6 +143,23 @@ def test_a_kernel_belongs_to_the_part_that_asked_for_it():
     assert found.exposed_in["backward"] == pytest.approx(20 / 40) and found.exposed_in["optimizer"] == 0
 
 
+def test_a_part_that_the_host_left_early_lasts_as_long_as_its_kernels():
+    found = communication(
+        step_of(
+            [
+                STEP_EVENT,
+                mark("forward", 100),
+                mark("backward", 110),
+                mark("other", 180),
+                *kernel("gemm", 105, 50, correlation=1, launched=101),
+                *kernel("ncclDevKernel_AllReduce_Sum_f32", 155, 20, correlation=2, launched=105),
+                *kernel("gemm", 175, 20, correlation=3, launched=115),
+            ]
+        )
+    )
+    assert found.exposed_in["forward"] == pytest.approx(20 / 70)
+
+
 def test_parts_last_from_mark_to_mark():
     found = part_seconds(step_of([STEP_EVENT, mark("data", 110), mark("forward", 130), mark("other", 190)]))
     assert {part: seconds for part, seconds in found.items() if seconds} == pytest.approx(
