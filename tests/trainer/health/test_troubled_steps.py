@@ -151,6 +151,7 @@ def test_a_crash_does_not_make_a_run_forget_how_often_it_went_back(groups, tmp_p
         troubled_runs.run(groups, settings, bad, crash_after=back + 1, **options)
     with pytest.raises(Unhealthy, match="after 1 times of going back"):
         troubled_runs.run(groups, settings, bad, resume=True, **options)
+    assert [event["event"] for event in troubled_runs.events(tmp_path / "log")] == ["rolled_back", "unhealthy"]
 
 
 def test_trouble_before_the_first_checkpoint_says_that_there_is_no_going_back(groups, tmp_path):
