@@ -21,7 +21,8 @@ def print_plan(plan: RunPlan, console: Console) -> None:
     _print_layouts(plan, console)
     if plan.ranking.too_large is not None:
         larger = plan.ranking.too_large
-        console.print(f"faster, but does not fit: {_split(larger)}: {too_large_by(larger)}", soft_wrap=True)
+        what = "faster, but does not fit" if plan.ranking.best else "holds least, and does not fit"
+        console.print(f"{what}: {_split(larger)}: {too_large_by(larger)}", soft_wrap=True)
     console.print(_memory(plan))
     console.print(_step(plan))
     console.print(_totals(plan))
@@ -43,7 +44,8 @@ def _headline(plan: RunPlan) -> str:
     legal = f"{plan.ranking.num_fitting} of {plan.ranking.num_legal} legal layouts fit"
     return (
         f"{plan.run.name}: {shape.parameters / 1e6:,.0f}M parameters on {plan.num_devices} x {plan.device.name} "
-        f"{fits}: {memory.total / GIB:.1f} of {memory.capacity / GIB:.1f} GiB; {legal}\nbest: {settings}"
+        f"{fits}: {memory.total / GIB:.1f} of {memory.capacity / GIB:.1f} GiB; {legal}\n"
+        + (f"best: {settings}" if memory.fits else f"take more or larger GPUs, or a smaller model; below: {settings}")
     )
 
 

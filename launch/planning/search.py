@@ -52,7 +52,7 @@ class Candidate:
 class Ranking:
     """given: the run's own layout, None where it is not legal on so many devices. best: fastest that fit, one for each
     split over tensor, pipeline and data, fastest first. too_large: the fastest of those that do not fit and would be
-    faster than all that do. num_legal, num_fitting: how many were looked at.
+    faster than all that do; where none does, the one that holds least. num_legal, num_fitting: how many were looked at.
     """
 
     given: Candidate | None
@@ -84,7 +84,9 @@ def ranking(run: TrimodalRun, num_devices: int, device: Device, assumptions: Ass
         layout = each.work.layout
         fastest.setdefault((layout.tensor, layout.pipeline, layout.data), each)
     larger = sorted((each for each in candidates if not each.memory.fits), key=_order)
-    too_large = larger[0] if larger and (not fitting or _order(larger[0])[0] < _order(fitting[0])[0]) else None
+    too_large = larger[0] if larger and fitting and _order(larger[0])[0] < _order(fitting[0])[0] else None
+    if not fitting:
+        too_large = min(larger, key=lambda each: each.memory.total)
     return Ranking(
         given=given,
         best=tuple(fastest.values())[:most],

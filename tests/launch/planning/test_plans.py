@@ -17,7 +17,7 @@ from triptych.launch.planning.model.step import step_time
 from triptych.launch.planning.plan import as_document, make_plan
 from triptych.launch.planning.reliability import FailureConfig, daly_interval, goodput, reliability
 from triptych.launch.planning.runs import predictions, shape_of, workload_of
-from triptych.launch.planning.search import legal_runs, ranking, why_not
+from triptych.launch.planning.search import judge, legal_runs, ranking, why_not
 from triptych.models.trimodal.flops import forward_flops, training_flops
 from triptych.trainer.parallel.refusal import is_legal
 from triptych.trainer.throughput import PEAK_BF16_TFLOPS
@@ -209,6 +209,19 @@ def test_the_command_shows_the_settings_of_the_best_layout(capsys):
     out = run_command(capsys, "trimodal_3b", "--gpus", "256", "--gpu", "h100")
     assert "--set fit.parallel.tensor=1" in out
     assert "GiB of the fullest rank" in out
+
+
+def test_where_nothing_fits_the_mend_and_the_smallest_layout_are_named(capsys):
+    out = run_command(capsys, "trimodal_3b", "--gpus", "1", "--gpu", "a100-40gb")
+    assert "does not fit" in out and "take more or larger GPUs" in out and "best:" not in out
+    smallest = min(
+        each.memory.total
+        for each in (
+            judge(run, 1, DEVICES["a100-40gb"], default_assumptions(DEVICES["a100-40gb"]), states_layers=False)
+            for run in legal_runs(named_run("trimodal_3b"), 1, DEVICES["a100-40gb"])
+        )
+    )
+    assert "holds least, and does not fit: tensor 1" in out and f": {smallest / 2**30:.1f} GiB of 39.4" in out
 
 
 def test_a_device_of_ones_own(capsys, tmp_path):
