@@ -134,7 +134,9 @@ def require_possible(run: TrimodalRun, axes: Axes, grids: Sequence[Grid], world_
             having = [point for point in points if point.values.get(grid.path) == value]
             if all(point_run(run, point, world_size) is None for point in having):
                 why = _why_not(run, having[0], world_size) if having else f"{world_size} processes have no such layout"
-                raise ValueError(f"--grid {grid.path}={text} can be had by no point: {why}; change it")
+                raise ValueError(
+                    f"--grid {grid.path}={text} can be had by no point: {why}{'' if '; ' in why else '; change it'}"
+                )
 
 
 def _why_not(run: TrimodalRun, point: Point, world_size: int) -> str:

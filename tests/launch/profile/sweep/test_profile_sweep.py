@@ -184,7 +184,7 @@ def test_a_grid_that_cannot_run_is_refused(run, grid, message):
 
 def test_a_grid_that_some_points_can_have_is_not_refused(run):
     grids = [parse_grid(f"{SEQUENCE}=true,false"), parse_grid(f"{ZERO}=0,2"), parse_grid("fit.noise_scale=null")]
-    require_possible(run, axes_of(run, 2, ["auto"], grids), grids, 2)
+    assert require_possible(run, axes_of(run, 2, ["auto"], grids), grids, 2) is None
 
 
 def test_a_run_with_layers_of_its_own_has_other_layouts_too(run):
