@@ -104,14 +104,24 @@ class FsqImageCodec(FsqCodec):
 
     @torch.no_grad()
     def encode(self, raw: Any) -> Tensor:
-        image_YXC = torch.as_tensor(np.asarray(raw)).reshape(self._size[0], self._size[1], -1)
+        """ValueError for an image of another size or type than the config's."""
+        image = np.asarray(raw)
+        channels = self.config["num_channels"]
+        wanted = self._size if channels == 1 else (*self._size, channels)
+        if image.shape != wanted or image.dtype != np.uint8:
+            found = f"{image.dtype} {list(image.shape)}"
+            raise ValueError(f"an image is {found}, the tokenizer takes uint8 {list(wanted)}; convert it first")
+        image_YXC = torch.tensor(image).reshape(*self._size, channels)
         pixels_BCYX = (image_YXC / 127.5 - 1).double().permute(2, 0, 1)[None]
         return self._codes(self.encoder(pixels_BCYX).permute(0, 2, 3, 1)).flatten()
 
     @torch.no_grad()
     def decode(self, codes: Sequence[int] | Tensor) -> np.ndarray:
-        rows = self._size[0] // self.config["patch_size"]
-        values_BDYX = self._values(codes).unflatten(0, (rows, -1)).permute(2, 0, 1)[None]
+        """ValueError for another number of codes than an image has."""
+        rows, columns = (size // self.config["patch_size"] for size in self._size)
+        if len(codes) != rows * columns:
+            raise ValueError(f"an image has {len(codes)} codes, not {rows * columns}; cut or fill it first")
+        values_BDYX = self._values(codes).unflatten(0, (rows, columns)).permute(2, 0, 1)[None]
         pixels_YXC = (self.decoder(values_BDYX)[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5
         image_YXC = pixels_YXC.round().to(torch.uint8).numpy()
         return image_YXC[..., 0] if self.config["num_channels"] == 1 else image_YXC

@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 
 from triptych.models.hugging_face.codecs_triptych import FsqCodec, load_codec
 from triptych.models.hugging_face.configuration_triptych import MODALITIES, TriptychConfiguration
-from triptych.models.hugging_face.sampling_triptych import generate_codes
+from triptych.models.hugging_face.sampling_triptych import changed_settings, generate_codes
 
 _KEYS_PER_BLOCK, _LINES_PER_BLOCK, _SCORES_PER_BLOCK = 512, 256, 1 << 18
 
@@ -284,16 +284,20 @@ class TriptychModel(PreTrainedModel, GenerationMixin):
 
         The same seed gives the same samples; item i's noise is keyed by first_key + i alone. sampling: changes to
         `generation_config.sampling`, by modality, such as image={"num_steps": 32}. ValueError for an unknown task, a
-        code outside its book, or more codes than there is room for.
+        code outside its book, more codes than there is room for, or a setting that is unknown or outside its range.
         """
-        self.eval()
         config: Any = self.generation_config
-        settings = {m: {**config.sampling[m], **sampling.pop(m, {})} for m in MODALITIES}
+        settings = {m: changed_settings(m, config.sampling[m], sampling.pop(m, {})) for m in MODALITIES}
         if sampling:
             raise ValueError(f"sampling of {', '.join(sampling)} is unknown; give text, image or audio")
-        return generate_codes(
-            self, task, conditions, settings, num=num, seed=seed, first_key=first_key, batch_size=config.batch_size
-        )
+        was_training = self.training
+        self.eval()
+        try:
+            return generate_codes(
+                self, task, conditions, settings, num=num, seed=seed, first_key=first_key, batch_size=config.batch_size
+            )
+        finally:
+            self.train(was_training)
 
     def codec(self, modality: str) -> FsqCodec:
         """The image or audio tokenizer that lies beside the model. ValueError if it is of a kind that needs its own
@@ -307,8 +311,19 @@ class TriptychModel(PreTrainedModel, GenerationMixin):
         return torch.cat([angles, angles], dim=-1)[:, None, None, :]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Only for a model that is begun anew: embeddings 0.02, matrices 1 / sqrt(fan in), heads 0."""
-        if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        elif isinstance(module, Projection):
-            nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
+        """Only for what is begun anew: embeddings 0.02, matrices 1 / sqrt(fan in), gains 1, all else 0."""
+        match module:
+            case nn.Embedding():
+                nn.init.normal_(module.weight, std=0.02)
+            case Projection() if module in self.heads.values():
+                nn.init.zeros_(module.weight)
+            case Projection():
+                nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
+            case RMSNorm():
+                nn.init.ones_(module.weight)
+            case ResidualAdd(layer_scale=nn.Parameter() as gain):
+                nn.init.ones_(gain)
+            case SigmoidAttention(head_bias=nn.Parameter() as bias):
+                nn.init.zeros_(bias)
+            case TriptychModel(positions=nn.Parameter() as positions):
+                nn.init.zeros_(positions)

@@ -22,6 +22,44 @@ from triptych.models.hugging_face.sequences_triptych import Canvas, pair_canvas,
 Settings = Mapping[str, Mapping[str, Any]]
 """By modality."""
 
+_MAX_STEPS = 2**16 - 1
+"""What the key of the noise has room for."""
+_RULES = {
+    "ancestral": {"kind", "schedule"},
+    "confidence": {"kind", "schedule"},
+    "maskgit": {"kind", "schedule", "choice_temperature"},
+}
+"""What each rule must say."""
+_RANGES = {
+    "num_steps": f"in 1..{_MAX_STEPS}",
+    "temperature": "0 or more",
+    "top_p": "above 0 and at most 1",
+    "guidance": "-1 or more",
+    "block_length": "1 or more, or None",
+    "rule": f"a whole rule, one of {', '.join(_RULES)} with its schedule",
+}
+
+
+def changed_settings(modality: str, known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A modality's settings with some of them changed. ValueError for one that there is not, or outside its range."""
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"sampling of {modality} has no {name}; use {', '.join(known)}")
+    settings = {**known, **changes}
+    length, rule = settings["block_length"], settings["rule"]
+    fits = {
+        "num_steps": 1 <= settings["num_steps"] <= _MAX_STEPS,
+        "temperature": 0 <= settings["temperature"] < math.inf,
+        "top_p": 0 < settings["top_p"] <= 1,
+        "guidance": -1 <= settings["guidance"] < math.inf,
+        "block_length": length is None or length >= 1,
+        "rule": _RULES.get(rule.get("kind"), {"none is known"}) <= rule.keys(),
+    }
+    for name, is_right in fits.items():
+        if not is_right:
+            raise ValueError(f"sampling of {modality}: {name} {settings[name]} is not {_RANGES[name]}; change it")
+    return settings
+
 
 def generate_codes(
     model: Any,
@@ -39,6 +77,8 @@ def generate_codes(
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r} is unknown; use one of {', '.join(TASKS)}")
+    if num < 1:
+        raise ValueError(f"num {num} is below 1; give the number of outputs for each condition")
     config: TriptychConfiguration = model.config
     made: list[Tensor] = []
     if task == "text":
@@ -72,12 +112,16 @@ class _Moment:
 
 
 def sample(model: Any, canvas: Canvas, settings: Settings, seed: int, samples_B: Tensor) -> Tensor:
-    """int64 [B, S], every hole filled."""
+    """int64 [B, S], every hole filled. ValueError for more steps in all than the noise has keys for."""
     device = model.device
     tokens_BS, modality_BS = canvas.tokens_BS.to(device), canvas.modality_BS.to(device)
     samples_B, hidden_BS = samples_B.to(device), modality_BS >= 0
     blocks = {m: _blocks(modality_BS == i, settings[m]) for i, m in enumerate(MODALITIES)}
     steps = {m: (int(blocks_BS.max()) + 1) * settings[m]["num_steps"] for m, blocks_BS in blocks.items()}
+    if max(steps.values()) > _MAX_STEPS:
+        raise ValueError(
+            f"{max(steps.values())} steps are more than {_MAX_STEPS}; lower num_steps or raise block_length"
+        )
     for step in range(max(steps.values())):
         choices_BS = uniform(seed, REVEAL, samples_B, step, tokens_BS.shape[1])
         draws_BS = uniform(seed, SAMPLING, samples_B, step, tokens_BS.shape[1])

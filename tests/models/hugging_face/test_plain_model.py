@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from triptych.configs.trimodal import TrimodalRun, trimodal_demo
 from triptych.data_pipelines.vocabulary import MODALITIES, TASKS, Vocabulary
@@ -67,6 +68,15 @@ def run_of(**changes) -> TrimodalRun:
     sampling = changes.pop("sampling", None)
     run = replace(trimodal_demo(), model=TrimodalConfig(**{**SIZES, **changes}))
     return run if sampling is None else replace(run, sampling=sampling)
+
+
+@pytest.fixture
+def plain(groups):
+    """The demo's samplers on a tiny model."""
+    _, plain = both_models(run_of(), groups)
+    for key, value in generation_config(run_of()).items():
+        setattr(plain.generation_config, key, value)
+    return plain
 
 
 def both_models(run, groups):
@@ -164,12 +174,42 @@ def test_samples_are_the_same(groups, sampling, task):
 
 
 @pytest.mark.parametrize(
-    ("task", "conditions", "says"),
-    [("i2s", [[1]], "i2s"), ("t2i", [[1] * 7], "room for 6"), ("t2i", [[40]], "outside 0..39")],
+    ("task", "conditions", "more", "says"),
+    [
+        ("i2s", [[1]], {}, "i2s"),
+        ("t2i", [[1] * 7], {}, "room for 6"),
+        ("t2i", [[40]], {}, "outside 0..39"),
+        ("text", [[]], {"num": 0}, "num 0"),
+        ("t2i", [[1]], {"video": {}}, "sampling of video"),
+        ("t2i", [[1]], {"image": {"num_step": 4}}, "image has no num_step; use num_steps"),
+        ("t2i", [[1]], {"image": {"num_steps": 0}}, "num_steps 0"),
+        ("t2i", [[1]], {"image": {"temperature": -1.0}}, "temperature -1.0"),
+        ("t2i", [[1]], {"image": {"top_p": 0}}, "top_p 0"),
+        ("t2i", [[1]], {"image": {"guidance": -2}}, "guidance -2"),
+        ("t2i", [[1]], {"image": {"block_length": 0}}, "block_length 0"),
+        ("t2i", [[1]], {"image": {"num_steps": 2**15, "block_length": 8}}, "65536 steps"),
+        ("t2i", [[1]], {"image": {"rule": {"kind": "best"}}}, "rule"),
+    ],
 )
-def test_what_cannot_be_generated_is_named(groups, task, conditions, says):
-    _, plain = both_models(run_of(), groups)
-    for key, value in generation_config(run_of()).items():
-        setattr(plain.generation_config, key, value)
-    with pytest.raises(ValueError, match=says):
-        plain.generate(task, conditions)
+def test_what_cannot_be_generated_is_named(plain, task, conditions, more, says):
+    with pytest.raises(ValueError, match=says) as raised:
+        plain.generate(task, conditions, **more)
+    assert "; " in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_model_that_is_trained_goes_on_being_trained_after_samples(plain):
+    assert plain.train().generate("t2i", [[1]]) and plain.training
+
+
+def test_a_model_that_is_begun_anew_is_filled_everywhere(tmp_path):
+    run = run_of(**EVERYTHING)
+    config = TriptychConfiguration(**model_config(run, "fp32", None))
+    TriptychModel(config).save_pretrained(tmp_path)
+    save_file({"embedding.weight": torch.zeros(config.embedding_rows, 32)}, tmp_path / "model.safetensors")
+    model = TriptychModel.from_pretrained(tmp_path)  # all the rest is missing
+    ones = [value for name, value in model.named_parameters() if name.endswith(("norm.weight", "layer_scale"))]
+    zeros = [value for name, value in model.named_parameters() if name.startswith("heads") or name == "positions"]
+    zeros += [value for name, value in model.named_parameters() if name.endswith("head_bias")]
+    assert len(ones) == 2 * 7 + 1 and all(bool((value == 1).all()) for value in ones)
+    assert len(zeros) == 3 + 1 + 2 and not any(bool(value.any()) for value in zeros)
+    assert 0.1 < model.layers["1"].mlp.linear_fc1.weight.std() * 32**0.5 < 10
