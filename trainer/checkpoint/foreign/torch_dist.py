@@ -62,7 +62,7 @@ class TorchDistWeights:
         }
         return found | self._left_over()
 
-    def _left_over(self) -> Shapes:
+    def _left_over(self) -> dict[str, tuple[int, ...]]:
         """What no parameter is read from; of stacked layers each by itself."""
         used = set(self._found.values())
         stacked = {key for key, layer in used if layer is not None}
