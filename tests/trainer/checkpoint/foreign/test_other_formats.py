@@ -184,11 +184,16 @@ def test_zero_3_is_named(tmp_path):
 
 
 def test_a_missing_partition_of_zero_is_named(saved, tmp_path):
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
     folder, _, wanted = saved
     shutil.copytree(folder / "zero", tmp_path / "zero")
     found = deepspeed_folder(tmp_path / "zero")
     (path,) = found.glob("*optim_states.pt")
-    content = torch.load(path, weights_only=False)
+    with torch.serialization.safe_globals([fragment_address, ZeroStageEnum, LossScaler, DynamicLossScaler]):
+        content = torch.load(path, weights_only=True)
     state = content["optimizer_state_dict"]
     first = next(iter(state["param_slice_mappings"][0]))
     del state["param_slice_mappings"][0][first]
