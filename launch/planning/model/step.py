@@ -71,8 +71,9 @@ class _Stage:
 
 
 def step_time(work: Workload, device: Device, assumptions: Assumptions) -> StepTime:
-    """Predict it. The slowest stage sets the pace of 1F1B: (m - 1) micro-batches of it, then one through all stages, a
-    v-th of the way where chunks are interleaved (Narayanan et al. 2021, arXiv 2104.04473, section 2.2).
+    """Predict it. The slowest stage sets the pace of 1F1B: m micro-batches of it, and p - 1 of a mean stage while the
+    pipeline fills and empties, a v-th of them where chunks are interleaved (Narayanan et al. 2021, arXiv 2104.04473,
+    section 2.2).
     """
     compute = Compute(work, device, assumptions)
     network = assumptions.interconnect(device)

@@ -55,7 +55,7 @@ rank that holds most.
   a GPU's memory must hold.
 * resident: the most that the process held, less what it held before, in a run without a profiler. The CPU backs only
   pages that are written, of buckets less than half here; libraries and messages come on top.
-* What ZeRO-2's messages carry lives until they have ended, so its peak may be higher on a busy machine, by a bucket.
+* What messages carry counts until they have ended, and not for as long as gloo's thread may hold it after that.
 
 {hardware}; Python {python}, torch {torch}, DeepSpeed {deepspeed}; gloo on CPU; commit {commit}; {date}.
 
