@@ -4,12 +4,14 @@ Plain ASGI, so that a client that goes away is noticed behind it.
 """
 
 import asyncio
+import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from triptych.launch.serving.refusals import Refused
 
@@ -26,14 +28,13 @@ POLICY = (
 )
 # A client that still sends would meet a closed connection before it reads why; what is more than this, does.
 _DRAINED_BYTES, _DRAINED_SECONDS = 64 << 20, 5.0
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Gate:
     """application behind bounds. body_seconds: a body that takes longer is refused (408). local: only requests for this
-    machine by one of its own names (403), so that no foreign page reaches the server under a name of its own. note: is
-    told path and status of every answer.
+    machine by one of its own names, and from no page of another (403): neither under a name of its own nor by this
+    machine's does a foreign page reach the server. note: is told path and status of every answer.
     """
 
     application: Application
@@ -76,10 +77,11 @@ class Gate:
     def _refused(self, scope: MutableMapping[str, Any]) -> Refused | None:
         """Why a request is not even looked at, if it is not."""
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        name, _, port = headers.get(b"host", "localhost").rpartition(":")
-        host = name if port.isdecimal() else headers.get(b"host", "localhost")
-        if self.local and host not in _LOOPBACK:
+        host, origin = headers.get(b"host", "localhost"), headers.get(b"origin")
+        if self.local and not _is_this_machine(f"//{host}"):
             return Refused(403, f"{host[:80]!r} is no name of this machine; ask for localhost, or serve on a --host")
+        if self.local and origin is not None and not _is_this_machine(origin):
+            return Refused(403, f"a page of {origin[:80]!r} may not ask here; open the server's own page")
         length = headers.get(b"content-length", "0")
         if length.isdecimal() and int(length[:20]) > self.body_bytes:
             return _too_large(self.body_bytes)
@@ -110,6 +112,15 @@ class _BoundedBody:
             self.refused = _too_large(self._bytes)
             raise self.refused
         return message
+
+
+def _is_this_machine(url: str) -> bool:
+    """Whether a URL's host is localhost or a loopback address, of which there are more than one."""
+    try:
+        name = urlsplit(url).hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _too_large(num_bytes: int) -> Refused:

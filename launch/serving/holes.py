@@ -50,7 +50,7 @@ def timed_holes(stretches: Sequence[Sequence[float]], num_codes: int, seconds: f
     for start, end in stretches:
         if not 0 <= start < end or start >= seconds:
             raise ValueError(f"stretch [{start:g}, {end:g}] is not within 0..{seconds:.2f} s; give one that is")
-        holes[math.floor(start / seconds * num_codes) : math.ceil(end / seconds * num_codes)] = True
+        holes[math.floor(start / seconds * num_codes) : math.ceil(min(end, seconds) / seconds * num_codes)] = True
     return holes
 
 

@@ -17,6 +17,7 @@ from triptych.launch.serving.gate import Gate
 from triptych.launch.serving.service import Service
 from triptych.launch.signals import stop_requests
 
+_HEAD_SECONDS = 10  # from a connection to the whole head of its request
 _SENDING_SECONDS = 2  # for answers that are on their way; a page that is open keeps its connection for longer
 
 
@@ -53,10 +54,13 @@ def url_of(bound: socket.socket) -> str:
 def serve_until_stopped(service: Service, bound: socket.socket, ready: Callable[[], None]) -> None:
     """Answer until Ctrl-C or SIGTERM, then finish what runs within the grace time. `ready` is called once it answers.
 
-    A second Ctrl-C does not wait.
+    A second Ctrl-C does not wait. RuntimeError if it ends without being asked to.
     """
     import uvicorn
 
+    from triptych.launch.serving.connections import bounded_connections
+
+    answering_seconds = service.limits.request_seconds
     with stop_requests() as asked, _page_files() as folder:
         application = _application(service, folder, local=is_local(bound))
         config = uvicorn.Config(
@@ -64,6 +68,7 @@ def serve_until_stopped(service: Service, bound: socket.socket, ready: Callable[
             log_config=None,
             log_level="error",
             access_log=False,
+            http=bounded_connections(min(_HEAD_SECONDS, answering_seconds), answering_seconds),
             ws="none",
             lifespan="on",
             limit_concurrency=service.limits.connections,
@@ -79,6 +84,8 @@ def serve_until_stopped(service: Service, bound: socket.socket, ready: Callable[
             if server.started:
                 ready()
             _wait(lambda: asked() or not thread.is_alive())
+            if not asked():
+                raise RuntimeError("the HTTP server has ended by itself; its reason stands above")
             service.worker.close(service.limits.grace_seconds)
         finally:
             service.worker.close(0)

@@ -63,7 +63,7 @@ class Worker:
         with self._lock:
             self.require_room()
             self._tickets.add(ticket)
-        ticket.future = self._executor.submit(self._run, work, ticket)
+            ticket.future = self._executor.submit(self._run, work, ticket)  # under the lock: `close` ends the executor
         ticket.future.add_done_callback(lambda _: self._forget(ticket))
         return ticket
 
