@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,6 +24,7 @@ from triptych.launch.serving.worker import Stopped, Ticket
 Asked = Callable[..., dict[str, Any]]
 """From the values of a tab's own inputs, what they add to a request. Raises Refused."""
 
+_SAMPLING = "<small>sampling</small>"
 _LOOKING_SECONDS = 0.1
 _PLAYING_SECONDS, _FRAME_SECONDS = 4.0, 0.3  # all frames in so long, none longer than that
 
@@ -40,9 +42,14 @@ def handler(service: Service, task: Task, asked: Asked) -> Callable[..., Iterato
         made: list[str] = []
         try:
             yield "", "", gr.update(visible=False), gr.update(visible=False), [], "<small>waiting</small>"
+            said_so = False
             while not (ticket.future.done() and frames.empty()):
-                if _take(frames, made):
-                    yield gr.skip(), made[-1], gr.skip(), gr.skip(), gr.skip(), "<small>sampling</small>"
+                frame = made[-1] if _take(frames, made) else gr.skip()
+                # Said once: what is on its way when Stop is pressed would stand where "stopped" does.
+                begins = ticket.future.running() and not said_so
+                said_so = said_so or begins
+                # Yielded though nothing may be new: gradio ends a request where it yields, and nowhere else.
+                yield gr.skip(), frame, gr.skip(), gr.skip(), gr.skip(), _SAMPLING if begins else gr.skip()
             samples = _told(lambda: _samples(ticket))
         finally:
             ticket.give_up()
@@ -77,12 +84,12 @@ def play(frames: list[str]) -> Iterator[tuple[str, int]]:
 
 def _take(frames: "SimpleQueue[str]", made: list[str]) -> bool:
     """Move all frames that there are, after waiting a moment for the first; whether there was any."""
-    try:
+    before = len(made)
+    with suppress(Empty):
         made.append(frames.get(timeout=_LOOKING_SECONDS))
         while True:
             made.append(frames.get_nowait())
-    except Empty:
-        return bool(made) and not frames.qsize()
+    return len(made) > before
 
 
 def _submitted(service: Service, request: dict[str, Any], watch: Watch | None) -> Ticket:

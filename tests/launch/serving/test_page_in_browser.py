@@ -1,6 +1,7 @@
 """Every tab of the page of `triptych serve`, used once in a headless Chromium."""
 
 import shutil
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -44,3 +45,34 @@ def test_the_slider_goes_back_to_a_step_that_hides_more(driven):
     number.press("Enter")
     count.get_by_text("step 1 of").wait_for()
     assert ": 0 of " not in count.inner_text()
+
+
+@pytest.mark.parametrize("every_step", [True, False])
+def test_stop_ends_what_runs_and_the_next_request_begins(trained, every_step):
+    """Each would take many minutes."""
+    with (
+        Server(trained, "--limit", "samples=5000", "--limit", "steps=50000") as server,
+        open_page(server.url) as driven,
+    ):
+        panel = driven.open("Image")
+        panel.get_by_text("Sampler").click()
+        panel.get_by_label("Show every step").set_checked(every_step)
+        for label, number in (("How many", "5000"), ("Steps", "50000")):
+            panel.get_by_label(f"number input for {label}", exact=True).fill(number)
+        status = panel.locator(".status")
+        for _ in range(2):
+            panel.get_by_role("button", name="Make", exact=True).click()
+            status.get_by_text("sampling").wait_for(timeout=20_000)
+            panel.get_by_role("button", name="Stop", exact=True).click()
+            status.get_by_text("stopped").wait_for(timeout=20_000)
+            assert comes_to(server, 0)
+            driven.page.wait_for_timeout(500)  # for what was on its way
+            assert status.last.inner_text() == "stopped"
+
+
+def comes_to(server, num_open, seconds=20):
+    """Whether so many requests wait or run, in time."""
+    end = time.monotonic() + seconds
+    while server.get("/v1/health").document["open"] != num_open and time.monotonic() < end:
+        time.sleep(0.05)
+    return server.get("/v1/health").document["open"] == num_open
