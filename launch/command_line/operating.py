@@ -23,7 +23,7 @@ def slurm(
     resume: Annotated[bool, typer.Option("--resume", help="Of a run that has begun: --set goes on top.")] = False,
     time: Annotated[str, typer.Option(help="Limit of one job: HH:MM:SS or D-HH:MM:SS.")] = "24:00:00",
     grace_seconds: Annotated[int, typer.Option(help="Time before the limit in which a checkpoint is saved.")] = 120,
-    max_failures: Annotated[int, typer.Option(help="Starts in a row without a new checkpoint before giving up.")] = 3,
+    max_failures: Annotated[int, typer.Option(help="Starts in a row without a new checkpoint that are forgiven.")] = 3,
     chain: Annotated[int, typer.Option(help="Jobs of this run queued at once, one after the other.")] = 1,
     partition: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
     account: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,

@@ -42,8 +42,8 @@ class JobConfig:
     gpu_request: how the cluster is asked for them. cpus_per_node: 0 takes whole nodes. container: an image for pyxis,
     or an .sif file for apptainer; mounts: what it sees beside the run directory and the folder of submission. venv: to
     activate; neither: the Python that wrote the script. grace_seconds: before the limit, for a save. max_failures:
-    starts in a row without a new checkpoint after which it is left alone. chain: jobs of this run, one after another.
-    sbatch: more options, KEY=VALUE or KEY.
+    starts in a row without a new checkpoint that are forgiven; after one more it is left alone. chain: jobs of this
+    run, one after another. sbatch: more options, KEY=VALUE or KEY.
     """
 
     num_nodes: int

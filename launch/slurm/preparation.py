@@ -168,8 +168,11 @@ def _sound(folder: Path) -> Path:
     """The folder, absolute. ValueError for a name that a batch script cannot hold."""
     found = folder.absolute()
     for place in (found, Path.cwd()):
-        if set(str(place)) & set("\"'\\\n$`"):
-            raise ValueError(f"{place} has quotes, backslashes, $ or line breaks in its name; choose another folder")
+        if set(str(place)) & set("\"'\\\n$`#:,"):
+            raise ValueError(
+                f"{place} has one of \" ' \\ $ ` # : , or a line break in its name, which sbatch, PYTHONPATH or a "
+                "container would take for something else; choose another folder"
+            )
     return found
 
 

@@ -183,7 +183,11 @@ come_back() {  # with the exit code of giving up
     if [ "$(newest)" = "$began_at" ]; then
         fruitless=$(($(cat "$run_dir/slurm/fruitless" 2> /dev/null || echo 0) + 1))
     fi
-    echo "$fruitless" > "$run_dir/slurm/fruitless"
+    if ! echo "$fruitless" > "$run_dir/slurm/fruitless"; then  # uncounted, it would come back for ever
+        say "$run_dir takes no more (a full disk?): given up"
+        end_chain
+        exit "$1"
+    fi
     if [ "$fruitless" -gt "$max_failures" ]; then
         say "$fruitless starts in a row without a new checkpoint: given up"
         end_chain

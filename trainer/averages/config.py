@@ -130,7 +130,9 @@ def require_weights(name: str, parts: Iterable[str], checkpoint: Path) -> None:
     """ValueError, with those that there are, if none of a checkpoint's parts holds what is asked for."""
     if part_of_weights(name) not in set(parts):
         averages = [part.removeprefix(_PREFIX) for part in parts if part.startswith(_PREFIX)]
-        raise ValueError(f"{checkpoint} has no weights {name!r}; use one of: {', '.join([WEIGHTS, *averages])}")
+        raise ValueError(
+            f"{checkpoint} has no weights {name!r}; use one of: {', '.join([WEIGHTS, *averages])} (fit.averages)"
+        )
 
 
 def require_distinct(averages: Sequence[AverageConfig]) -> None:

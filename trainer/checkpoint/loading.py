@@ -117,9 +117,10 @@ def require_identity(folder: Path, saved: Mapping[str, Any], wanted: Mapping[str
     """ValueError, naming the first difference, unless the checkpoint was made with the same model and tokenizers."""
     for key in wanted:
         if saved.get(key) != wanted[key]:
+            name, there, here = _first_difference(key, saved.get(key), wanted[key])
             raise ValueError(
-                f"checkpoint {folder} was made with another {key} "
-                f"({_short(saved.get(key))}, here {_short(wanted[key])}); use the same {key}, or another run directory"
+                f"checkpoint {folder} was made with another {key} ({name}: {_short(there)} there, {_short(here)} "
+                f"here); use the same {key}, or another run directory"
             )
 
 
@@ -138,6 +139,15 @@ def fill(state: State, folder: Path, document: Document, ranks: Ranks) -> None:
     except CheckpointException as error:
         rank, (failure, _) = next(iter(error.failures.items()))
         raise OSError(f"checkpoint {folder} could not be read (rank {rank}: {failure}); try again") from error
+
+
+def _first_difference(name: str, there: Any, here: Any) -> tuple[str, Any, Any]:
+    """The path to the first value that differs, and both values. What was not written is None."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in (*here, *there):
+            if there.get(key) != here.get(key):
+                return _first_difference(f"{name}.{key}", there.get(key), here.get(key))
+    return name, there, here
 
 
 def _short(value: Any) -> str:

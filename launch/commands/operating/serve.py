@@ -24,7 +24,7 @@ def serve(
     if not 0 <= seed < 2**64:
         raise ValueError(f"--seed {seed} is outside 0..2**64-1; give another")
     bounds = limits_of(limits)
-    from triptych.launch.serving.process import bound_socket, is_local, require_library, serve_until_stopped, url_of
+    from triptych.launch.serving.web.process import bound_socket, is_local, require_library, serve_until_stopped, url_of
 
     require_library()
     with bound_socket(host, port) as bound:

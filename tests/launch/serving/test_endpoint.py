@@ -142,7 +142,7 @@ def test_a_stopped_server_ends_without_complaint(trained):
 
 
 def test_without_its_library_one_line_says_what_to_install(command, trained, monkeypatch):
-    monkeypatch.setattr("triptych.launch.serving.process.find_spec", lambda name: None)
+    monkeypatch.setattr("triptych.launch.serving.web.process.find_spec", lambda name: None)
     done = command("serve", trained, "--port", 0)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "pip install 'triptych[serve]'" in done.err

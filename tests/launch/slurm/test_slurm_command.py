@@ -119,6 +119,53 @@ def test_points_share_one_copy_of_the_code(slurm, tmp_path):
     assert {(Path(line) / "code").resolve() for line in listed} == {tmp_path / "run" / "code"}
 
 
+@pytest.fixture
+def started(tmp_path):
+    """Starts the script as Slurm would, where every step fails at once; exit code, output, calls of scontrol."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    programs = {"srun": "exit 1", "scontrol": f'echo "$@" >> {folder}/calls', "squeue": "", "scancel": ""}
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    job = {"JOB_ID": "7", "JOB_NODELIST": "a", "JOB_USER": "me", "JOB_NAME": "run", "JOB_NUM_NODES": "2"}
+    environment = {f"SLURM_{name}": value for name, value in job.items()}
+    environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+
+    def call(script):
+        done = subprocess.run(
+            ["bash", script], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        return done.returncode, done.stdout, (folder / "calls").read_text()
+
+    return call
+
+
+def test_a_failed_start_comes_back_until_it_is_given_up(slurm, started, tmp_path):
+    assert slurm("--max-failures", "1").code == 0
+    code, _, calls = started(tmp_path / "run" / "slurm" / "job.sbatch")
+    assert (code, calls.count("requeue 7")) == (0, 1)
+    code, said, calls = started(tmp_path / "run" / "slurm" / "job.sbatch")
+    assert (code, calls.count("requeue 7")) == (1, 1)
+    assert "2 starts in a row without a new checkpoint: given up" in said
+
+
+def test_a_start_that_cannot_be_counted_does_not_come_back(slurm, started, tmp_path):
+    """It would for ever."""
+    assert slurm().code == 0
+    (tmp_path / "run" / "slurm" / "fruitless").mkdir()  # nothing can be written there, as on a full disk
+    code, said, calls = started(tmp_path / "run" / "slurm" / "job.sbatch")
+    assert (code, calls.count("requeue")) == (1, 0)
+    assert "takes no more" in said
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a#b", "a$b", "a'b"])
+def test_a_folder_that_others_would_misread_is_refused(assert_refused, world, tmp_path, name):
+    settings = world.settings(fit__micro_batch_per_dp_rank=2)
+    folder = tmp_path / name
+    assert_refused("slurm", "trimodal_demo", *SHAPE, "--run-dir", folder, *settings, says=(name, "another folder"))
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

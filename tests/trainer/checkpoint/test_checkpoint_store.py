@@ -268,6 +268,18 @@ def test_another_identity_is_an_error_not_damage(folder):
         store.load_newest(state_of())
 
 
+def test_the_first_value_that_differs_is_named(folder):
+    there = {**IDENTITY, "model": {"layers": 2, "vocabulary": {"image": 5, "multiple": 1}}}
+    here = {**IDENTITY, "model": {"layers": 2, "vocabulary": {"image": 5, "multiple": 2}}}
+    with open_store(folder, identity=there) as store:
+        store.save(state_of())
+    with (
+        open_store(folder, identity=here) as store,
+        pytest.raises(ValueError, match=r"another model \(model\.vocabulary\.multiple: 1 there, 2 here\)"),
+    ):
+        store.load_newest(state_of())
+
+
 def test_another_format_is_an_error_not_damage(folder):
     save_versions(folder, [1, 2])
     (folder_at(folder, 2) / "state.json").write_text('{"format": 9}')

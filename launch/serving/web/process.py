@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from triptych.launch.serving.gate import Gate
 from triptych.launch.serving.service import Service
+from triptych.launch.serving.web.gate import Gate
 from triptych.launch.signals import stop_requests
 
 _HEAD_SECONDS = 10  # from a connection to the whole head of its request
@@ -58,7 +58,7 @@ def serve_until_stopped(service: Service, bound: socket.socket, ready: Callable[
     """
     import uvicorn
 
-    from triptych.launch.serving.connections import bounded_connections
+    from triptych.launch.serving.web.connections import bounded_connections
 
     answering_seconds = service.limits.request_seconds
     with stop_requests() as asked, _page_files() as folder:
