@@ -30,6 +30,15 @@ def load_tokenizer(folder: Path, device: str = "cpu", modality: Modality | None 
     modality: it must be of this one. ValueError in one line, naming the file, if the folder holds none, its kind is
     unknown or of another modality, or it is damaged.
     """
+    return _loader(folder, modality)(folder, device)
+
+
+def require_tokenizer(folder: Path, modality: Modality) -> None:
+    """ValueError as `load_tokenizer`, by what the folder says of itself; nothing is loaded."""
+    _loader(folder, modality)
+
+
+def _loader(folder: Path, modality: Modality | None) -> Loader:
     name = kind(folder)
     loaders = {known: loader for kinds in KINDS.values() for known, loader in kinds.items()}
     if name not in loaders:
@@ -37,7 +46,7 @@ def load_tokenizer(folder: Path, device: str = "cpu", modality: Modality | None 
     if modality is not None and name not in KINDS[modality]:
         known = ", ".join(KINDS[modality])
         raise ValueError(f"{folder} is of kind {name}, no tokenizer of {modality}; give one of {known}")
-    return loaders[name](folder, device)
+    return loaders[name]
 
 
 def kind(folder: Path) -> str:

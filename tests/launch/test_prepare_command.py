@@ -96,10 +96,11 @@ def test_a_wrong_text_field_names_the_option(command, arguments):
     assert "no text field" in done.err and done.err.count("\n") == 1
 
 
-def test_missing_tokenizers_are_named(command, arguments, tmp_path):
+def test_missing_tokenizers_are_named_before_anything_is_done(command, arguments, tmp_path):
     done = command(*arguments, "--tokenizers", tmp_path / "none")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert str(tmp_path / "none") in done.err
+    assert "scan" not in done.out and not (tmp_path / "codes.work").exists()
 
 
 @pytest.mark.parametrize("variables", [{"ID": "x", "COUNT": "2"}, {"ID": "1"}])

@@ -56,6 +56,8 @@ def prepare(
     if preparation.finished() is not None:
         display.message(f"{target} is finished already, of the same inputs and settings; nothing to do")
         return
+    if named in (None, "encode"):  # it is the last but one of all stages, hours from now
+        loader.require(config.kind)
     with shared_cores(processes):
         manifest = preparation.run(named, share, display)
     if manifest is not None:
@@ -71,16 +73,26 @@ class LocalTokenizers:
 
     folder: Path
 
+    def require(self, kind: "Kind") -> None:
+        """ValueError unless they are there; nothing is loaded."""
+        from triptych.models.tokenizers.registry import require_tokenizer
+
+        for modality in self._modalities(kind):
+            require_tokenizer(self.folder / modality, modality)
+
     def __call__(self, kind: "Kind", number: int, num_processes: int) -> "Mapping[Modality, Tokenizer]":
         import torch
 
         from triptych.configs.token_data import read_tokenizers
+
+        count = torch.cuda.device_count()
+        return read_tokenizers(self.folder, self._modalities(kind), f"cuda:{number % count}" if count else "cpu")
+
+    def _modalities(self, kind: "Kind") -> "list[Modality]":
         from triptych.data_pipelines.prepare.inputs.entries import MEDIA
 
         media = MEDIA[kind]
-        modalities: list[Modality] = ["text"] if media is None else ["text", media]
-        count = torch.cuda.device_count()
-        return read_tokenizers(self.folder, modalities, f"cuda:{number % count}" if count else "cpu")
+        return ["text"] if media is None else ["text", media]
 
 
 class PreparationDisplay:
