@@ -25,13 +25,18 @@ def open_page(url, width=1280, height=900):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(WAIT_MS)
-        driven = DrivenPage(page)
-        page.goto(url)
-        page.get_by_role("button", name="Make", exact=True).first.wait_for()
-        yield driven
+        yield new_page(browser, url, width, height)
         browser.close()
+
+
+def new_page(browser, url, width=1280, height=900):
+    """Another one in a browser that runs: playwright takes one of them at a time."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(WAIT_MS)
+    driven = DrivenPage(page)
+    page.goto(url)
+    page.get_by_role("button", name="Make", exact=True).first.wait_for()
+    return driven
 
 
 class DrivenPage:

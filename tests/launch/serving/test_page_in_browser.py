@@ -5,7 +5,7 @@ import time
 from importlib.util import find_spec
 
 import pytest
-from driven_page import TABS, open_page, use, write_inputs
+from driven_page import TABS, new_page, open_page, use, write_inputs
 from served import Server
 
 pytest_plugins = ["command_fixtures"]
@@ -48,13 +48,11 @@ def test_the_slider_goes_back_to_a_step_that_hides_more(driven):
 
 
 @pytest.mark.parametrize("every_step", [True, False])
-def test_stop_ends_what_runs_and_the_next_request_begins(trained, every_step):
+def test_stop_ends_what_runs_and_the_next_request_begins(driven, trained, every_step):
     """Each would take many minutes."""
-    with (
-        Server(trained, "--limit", "samples=5000", "--limit", "steps=50000") as server,
-        open_page(server.url) as driven,
-    ):
-        panel = driven.open("Image")
+    with Server(trained, "--limit", "samples=5000", "--limit", "steps=50000") as server:
+        opened = new_page(driven.page.context.browser, server.url)
+        panel = opened.open("Image")
         panel.get_by_text("Sampler").click()
         panel.get_by_label("Show every step").set_checked(every_step)
         for label, number in (("How many", "5000"), ("Steps", "50000")):
@@ -66,8 +64,9 @@ def test_stop_ends_what_runs_and_the_next_request_begins(trained, every_step):
             panel.get_by_role("button", name="Stop", exact=True).click()
             status.get_by_text("stopped").wait_for(timeout=20_000)
             assert comes_to(server, 0)
-            driven.page.wait_for_timeout(500)  # for what was on its way
+            opened.page.wait_for_timeout(500)  # for what was on its way
             assert status.last.inner_text() == "stopped"
+        opened.page.close()
 
 
 def comes_to(server, num_open, seconds=20):
